@@ -1,0 +1,129 @@
+"""From a plan to rows with Arrow alone: the slow, sure way that every engine's lane must equal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from io_core.errors import UnsupportedError
+from io_core.formats import parquet
+from io_core.merge import Delta, merge
+from io_core.predicate import bind, columns_of, to_arrow
+from io_core.schema import align, check_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
+
+__all__ = ["execute", "read_plan"]
+
+
+def execute(
+    plan: ReadPlan,
+    *,
+    columns: Sequence[str] | None = None,
+    predicate: Predicate | None = None,
+    row_limit: int | None = None,
+    row_offset: int = 0,
+) -> Iterator[pa.Table]:
+    """Read a plan's rows piece by piece: a file, or where rows merge a partition, at a time.
+
+    Rows come in reading order (partition, position, entry, row). Columns that only the predicate
+    or the merge needs are read and dropped again. Opens files as it goes.
+
+    Args:
+        plan: All files of it; a page that is not the last is refused where rows merge.
+        columns: The result's columns, in order; None means all.
+        predicate: Rows to keep, unbound, in this project's meaning; applied after the merge.
+        row_limit: Most rows to return, counted after everything else.
+        row_offset: Rows to leave out before those.
+
+    Raises:
+        DataFileError: A file is missing or damaged.
+        PredicateError: The predicate does not fit the plan's schema.
+        SchemaValidationError: An unknown column.
+    """
+    schema = plan.schema
+    wanted = list(schema.names if columns is None else columns)
+    check_columns(wanted, schema)
+    bound = None if predicate is None else bind(predicate, schema)
+    needed = frozenset(wanted) | columns_of(bound)
+    read_schema = pa.schema([f for f in schema if f.name in needed])
+    skip, left = row_offset, row_limit
+    for piece in _pieces(plan, read_schema):
+        rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema))
+        rows = rows.select(wanted)
+        if skip:
+            dropped = min(skip, rows.num_rows)
+            rows, skip = rows.slice(dropped), skip - dropped
+        if left is not None:
+            rows = rows.slice(0, left)
+            left -= rows.num_rows
+        yield rows
+        if left == 0:
+            return
+
+
+def read_plan(
+    plan: ReadPlan,
+    *,
+    columns: Sequence[str] | None = None,
+    predicate: Predicate | None = None,
+    row_limit: int | None = None,
+    row_offset: int = 0,
+) -> pa.Table:
+    """All rows of a plan as one table; see `execute`."""
+    wanted = list(plan.schema.names if columns is None else columns)
+    check_columns(wanted, plan.schema)
+    empty = pa.schema([pa.field(c, plan.schema.field(c).type) for c in wanted]).empty_table()
+    pieces = execute(
+        plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
+    )
+    return pa.concat_tables([empty, *pieces])
+
+
+def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Aligned rows of each file, or of each merged partition, before filter and projection."""
+    if plan.header.truncated and plan.requires_merge:
+        raise UnsupportedError(
+            f"{plan!r} is one page of a table whose rows merge: plan without a page size to read it"
+        )
+    if not plan.requires_merge:
+        for row in _rows(plan):
+            yield _read(plan, row, schema)
+        return
+    keys = plan.merge_keys
+    needed = pa.schema([f for f in plan.schema if f.name in schema.names or f.name in keys])
+    for group in plan.groups():
+        deltas = [_delta(group, row, needed) for row in _rows(group)]
+        if any(not d.delete_columns for d in deltas):
+            yield merge(deltas, keys).select(schema.names)
+
+
+def _rows(plan: ReadPlan) -> list[dict[str, object]]:
+    names = ["path", "content_type", "record_count", "delta_type", "stream_position", "delete_columns"]
+    return list(plan.files.select(names).to_pylist())
+
+
+def _delta(plan: ReadPlan, row: dict[str, object], schema: pa.Schema) -> Delta:
+    position = int(str(row["stream_position"]))
+    if row["delta_type"] != "delete":
+        return Delta(_read(plan, row, schema), position)
+    locators = row["delete_columns"]
+    columns = tuple(json.loads(str(locators))) if locators else plan.merge_keys
+    kept = pa.schema([plan.schema.field(c) for c in columns])
+    return Delta(_read(plan, row, kept), position, columns)
+
+
+def _read(plan: ReadPlan, row: dict[str, object], schema: pa.Schema) -> pa.Table:
+    path, records = str(row["path"]), row["record_count"]
+    if row["content_type"] != "parquet":
+        raise UnsupportedError(f"{path}: files of type {row['content_type']} are not supported")
+    found = parquet.read(
+        path, schema.names, records=records if isinstance(records, int) else None, plan=repr(plan)
+    )
+    return align(found, schema)

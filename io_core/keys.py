@@ -1,0 +1,71 @@
+"""Which rows have equal keys: dense integer codes for tuples of columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Codes", "last_of_each", "row_codes"]
+
+Codes = npt.NDArray[np.int64]
+
+_CODE_LIMIT = 2**62
+
+
+def row_codes(columns: Sequence[pa.ChunkedArray]) -> Codes:
+    """One code per row; rows share a code exactly where all their values are equal.
+
+    Null equals null, and differs from the empty string. Codes are at least 0, in no order.
+
+    Args:
+        columns: At least one, all of one length.
+
+    Returns:
+        (rows,) int64.
+
+    Example:
+        >>> row_codes([pa.chunked_array([[1, None, 1, None]])]).tolist()
+        [0, 1, 0, 1]
+    """
+    codes, size = _encode(columns[0])
+    for column in columns[1:]:
+        following, count = _encode(column)
+        if size * count > _CODE_LIMIT:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            size = len(distinct)
+        codes, size = codes * count + following, size * count
+    if size > 4 * len(codes) + 16:
+        codes = np.unique(codes, return_inverse=True)[1].astype(np.int64, copy=False)
+    return codes
+
+
+def _encode(column: pa.ChunkedArray) -> tuple[Codes, int]:
+    # 64-bit offsets: one array of the whole column must be possible.
+    wide = {pa.string(): pa.large_string(), pa.string_view(): pa.large_string(),
+            pa.binary(): pa.large_binary(), pa.binary_view(): pa.large_binary()}
+    dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    array = column.cast(wide.get(dtype, dtype)).combine_chunks()
+    encoded = pc.dictionary_encode(array, null_encoding="encode")
+    return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
+
+
+def last_of_each(codes: Codes) -> Codes:
+    """Indices of the last row of each code, ascending.
+
+    Example:
+        >>> last_of_each(np.array([0, 1, 0])).tolist()
+        [1, 2]
+    """
+    if not len(codes):
+        return codes
+    last = np.full(int(codes.max()) + 1, -1, np.int64)
+    # Of repeated indices in an assignment the last one stays.
+    last[codes] = np.arange(len(codes))
+    return np.sort(last[last >= 0])

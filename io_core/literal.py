@@ -1,0 +1,357 @@
+"""Literals: JSON scalars and exact values, typed by the column that they are compared with.
+
+JSON has no typed form, so the column's type resolves a literal, on the client and again on the
+planner: temporal values are ISO-8601 text (nine digits for nanoseconds; a text without a zone
+against a zoned column is read as UTC), decimals are text or a number, binary is base64, and the
+float specials are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import math
+import re
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Kind", "Located", "dump_array", "dump_literal", "kind_of", "load_array", "locate"]
+
+Kind = Literal["bool", "number", "text", "binary", "date", "time", "timestamp", "duration", "other"]
+
+_SPECIALS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY_NS = 86_400 * 10**9
+_ISO = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)?(?:(?:^|(?<=\d)[T ])(?P<clock>\d\d:\d\d(?::\d\d)?)(?:\.(?P<frac>\d{1,9}))?)?"
+    r"(?P<zone>Z|[+-]\d\d:?\d\d)?"
+)
+_DURATION = re.compile(
+    r"(?P<sign>-)?P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d{1,9})?)S)?)?"
+)
+
+
+def kind_of(dtype: pa.DataType) -> Kind:
+    """Which literals a column of this type can be compared with; `other` means none.
+
+    Example:
+        >>> kind_of(pa.decimal128(9, 2)), kind_of(pa.large_string()), kind_of(pa.list_(pa.int8()))
+        ('number', 'text', 'other')
+    """
+    t = pa.types
+    tests: tuple[tuple[Kind, bool], ...] = (
+        ("bool", t.is_boolean(dtype)),
+        ("number", t.is_integer(dtype) or t.is_floating(dtype) or t.is_decimal(dtype)),
+        ("text", t.is_string(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype)),
+        ("binary", t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype)),
+        ("date", t.is_date(dtype)),
+        ("time", t.is_time(dtype)),
+        ("timestamp", t.is_timestamp(dtype)),
+        ("duration", t.is_duration(dtype)),
+    )
+    return next((kind for kind, holds in tests if holds), "other")
+
+
+class Located(NamedTuple):
+    """Where a literal stands among the values of a type.
+
+    `scalar` is the greatest value of the type that is not above the literal; None where the
+    literal lies below them all. `exact` says that it equals the literal. NaN is not located.
+    """
+
+    scalar: pa.Scalar | None
+    exact: bool
+
+
+def locate(value: object, dtype: pa.DataType) -> Located:
+    """Find a literal's place among the values that `dtype` can hold, without loss.
+
+    Args:
+        value: A JSON scalar, or the Python value that it stands for (datetime, Decimal, bytes).
+        dtype: The column's type.
+
+    Raises:
+        ValueError: The literal is of another kind than the column.
+
+    Example:
+        >>> locate(1.5, pa.int32())
+        Located(scalar=<pyarrow.Int32Scalar: 1>, exact=False)
+        >>> locate(-1, pa.uint8())
+        Located(scalar=None, exact=False)
+    """
+    kind = kind_of(dtype)
+    match kind:
+        case "bool":
+            if isinstance(value, bool):
+                return Located(pa.scalar(value, dtype), True)
+        case "text":
+            if isinstance(value, str):
+                return Located(pa.scalar(value, dtype), True)
+        case "binary":
+            if (raw := _bytes(value)) is not None:
+                return Located(pa.scalar(raw, dtype), True)
+        case "number":
+            if (number := _number(value, floats=pa.types.is_floating(dtype))) is not None:
+                return _place_number(number, dtype)
+        case "other":
+            raise ValueError(f"columns of type {dtype} cannot be compared with a literal")
+        case _:
+            if (nanos := _nanos(value, kind, dtype)) is not None:
+                return _place_on_grid(Fraction(nanos, _unit_ns(dtype)), dtype)
+    raise ValueError(f"{value!r} is no {kind} literal for a column of type {dtype}")
+
+
+def _bytes(value: object) -> bytes | None:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _number(value: object, *, floats: bool) -> Fraction | float | None:
+    """The exact number, an infinity as a float, or None for another kind."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        if value in _SPECIALS:
+            return _SPECIALS[value]
+        if floats or len(value) > 100:
+            return None
+        try:
+            value = Decimal(value)
+        except InvalidOperation:
+            return None
+    if isinstance(value, int):
+        return Fraction(value)
+    if isinstance(value, float | Decimal):
+        return Fraction(value) if math.isfinite(value) else float(value)
+    return None
+
+
+def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:
+    if pa.types.is_floating(dtype):
+        return _place_float(number, dtype)
+    if isinstance(number, float):
+        if math.isnan(number):
+            raise ValueError(f"NaN cannot be compared with a column of type {dtype}")
+        return Located(_grid_scalar(_grid(dtype)[1], dtype), False) if number > 0 else Located(None, False)
+    scale = dtype.scale if pa.types.is_decimal(dtype) else 0
+    return _place_on_grid(number * Fraction(10) ** scale, dtype)
+
+
+def _place_float(number: Fraction | float, dtype: pa.DataType) -> Located:
+    if isinstance(number, float):
+        return Located(pa.scalar(number, dtype), True)
+    try:
+        nearest = float(number)
+    except OverflowError:
+        nearest = math.inf if number > 0 else -math.inf
+    # Narrow floats first round to the nearest; step down where that went above the literal.
+    scalar = pa.scalar(nearest, pa.float64()).cast(dtype, safe=False)
+    found = scalar.as_py()
+    if math.isfinite(found) and Fraction(found) <= number:
+        return Located(scalar, Fraction(found) == number)
+    if found == -math.inf:
+        return Located(scalar, False)
+    return Located(_float_below(found, dtype), False)
+
+
+def _float_below(value: float, dtype: pa.DataType) -> pa.Scalar:
+    narrow = np.dtype(dtype.to_pandas_dtype())
+    return pa.scalar(np.nextafter(narrow.type(value), narrow.type(-np.inf)), dtype)
+
+
+def _unit_ns(dtype: pa.DataType) -> int:
+    if pa.types.is_date32(dtype):
+        return _DAY_NS
+    if pa.types.is_date64(dtype):
+        return 10**6
+    return _UNIT_NS[dtype.unit]
+
+
+def _grid(dtype: pa.DataType) -> tuple[int, int]:
+    """Least and greatest integer that stands for a value of a discrete type."""
+    if pa.types.is_decimal(dtype):
+        top = 10**dtype.precision - 1
+        return -top, top
+    bits = 32 if pa.types.is_date32(dtype) or pa.types.is_time32(dtype) else 64
+    if pa.types.is_integer(dtype):
+        bits = dtype.bit_width
+        if pa.types.is_unsigned_integer(dtype):
+            return 0, 2**bits - 1
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def _place_on_grid(number: Fraction, dtype: pa.DataType) -> Located:
+    low, high = _grid(dtype)
+    floor = math.floor(number)
+    if floor < low:
+        return Located(None, False)
+    return Located(_grid_scalar(min(floor, high), dtype), floor == number and floor <= high)
+
+
+def _grid_scalar(index: int, dtype: pa.DataType) -> pa.Scalar:
+    if pa.types.is_integer(dtype):
+        return pa.scalar(index, dtype)
+    if pa.types.is_decimal(dtype):
+        digits = Decimal((int(index < 0), tuple(int(d) for d in str(abs(index))), -dtype.scale))
+        return pa.scalar(digits, dtype)
+    width = pa.int32() if pa.types.is_date32(dtype) or pa.types.is_time32(dtype) else pa.int64()
+    return pa.scalar(index, width).cast(dtype)
+
+
+def _nanos(value: object, kind: Kind, dtype: pa.DataType) -> int | None:
+    """Nanoseconds since the epoch, since midnight, or of a duration; None for another kind."""
+    if kind == "duration":
+        return _duration_nanos(value)
+    text = value.isoformat() if isinstance(value, dt.date | dt.time) else value
+    found = _ISO.fullmatch(text) if isinstance(text, str) and text else None
+    if found is None or (found["date"] is None) != (kind == "time"):
+        return None
+    zoned = found["zone"] is not None
+    if zoned and (kind != "timestamp" or dtype.tz is None):
+        return None
+    nanos = int((found["frac"] or "").ljust(9, "0"))
+    try:
+        if found["date"]:
+            day = dt.date.fromisoformat(found["date"])
+            nanos += (day.toordinal() - dt.date(1970, 1, 1).toordinal()) * _DAY_NS
+        clock = dt.time.fromisoformat(found["clock"] or "00:00")
+    except ValueError:
+        return None
+    nanos += (clock.hour * 3600 + clock.minute * 60 + clock.second) * 10**9
+    return nanos - _offset_nanos(found["zone"])
+
+
+def _offset_nanos(zone: str | None) -> int:
+    if zone in (None, "Z"):
+        return 0
+    digits = zone.replace(":", "")
+    minutes = int(digits[1:3]) * 60 + int(digits[3:5])
+    return (-minutes if zone[0] == "-" else minutes) * 60 * 10**9
+
+
+def _duration_nanos(value: object) -> int | None:
+    if isinstance(value, dt.timedelta):
+        return (value // dt.timedelta(microseconds=1)) * 1000
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None or value in ("P", "PT", "-P"):
+        return None
+    seconds = Fraction(found["s"] or 0) + int(found["m"] or 0) * 60 + int(found["h"] or 0) * 3600
+    nanos = int(seconds * 10**9) + int(found["d"] or 0) * _DAY_NS
+    return -nanos if found["sign"] else nanos
+
+
+def dump_literal(value: object) -> bool | int | float | str | None:
+    """Write a Python or Arrow value as the JSON scalar that stands for it.
+
+    Raises:
+        ValueError: The value has no JSON form. A bare NaN never reaches JSON: it becomes `"NaN"`.
+
+    Example:
+        >>> dump_literal(dt.date(2025, 3, 1)), dump_literal(float("nan"))
+        ('2025-03-01', 'NaN')
+    """
+    if isinstance(value, pa.Scalar):
+        # as_py() would drop the nanoseconds of temporal values.
+        if kind_of(value.type) in ("date", "time", "timestamp", "duration"):
+            return dump_array(pa.repeat(value, 1))[0]
+        value = value.as_py()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return _dump_duration(value // dt.timedelta(microseconds=1) * 1000)
+    if hasattr(value, "item") and type(value).__module__ == "numpy":
+        return dump_literal(value.item())
+    raise ValueError(f"{value!r} of type {type(value).__name__} cannot be a literal")
+
+
+def _dump_duration(nanos: int) -> str:
+    seconds, rest = divmod(abs(nanos), 10**9)
+    sign = "-" if nanos < 0 else ""
+    return f"{sign}PT{seconds}.{rest:09d}S" if rest else f"{sign}PT{seconds}S"
+
+
+def dump_array(values: pa.Array) -> list[bool | int | float | str | None]:
+    """Write an Arrow array as JSON scalars, nulls as None; nanoseconds are kept.
+
+    Example:
+        >>> dump_array(pa.array([0, None], pa.timestamp("ns")))
+        ['1970-01-01T00:00:00.000000000', None]
+    """
+    kind = kind_of(values.type)
+    if kind == "duration":
+        nanos = [None if v is None else v * _unit_ns(values.type) for v in values.cast(pa.int64()).to_pylist()]
+        return [None if v is None else _dump_duration(v) for v in nanos]
+    if kind == "date":
+        return list(values.cast(pa.date32()).cast(pa.string()).to_pylist())
+    if kind in ("time", "timestamp"):
+        if kind == "timestamp" and values.type.tz is not None:
+            values = values.cast(pa.timestamp(values.type.unit, "UTC"))
+        text = pc.replace_substring(values.cast(pa.string()), " ", "T")
+        return list(text.to_pylist())
+    return [dump_literal(v) for v in values.to_pylist()]
+
+
+def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:
+    """Read JSON scalars into an array of `dtype`; what does not fit exactly becomes null.
+
+    Meant for statistics, where null means unknown: no error, because a bound that cannot be read
+    only costs pruning.
+
+    Example:
+        >>> load_array(["2025-03-01", None, "soon"], pa.date32()).to_pylist()
+        [datetime.date(2025, 3, 1), None, None]
+    """
+    if kind_of(dtype) == "other":
+        return pa.nulls(len(values), dtype)
+    if pa.types.is_integer(dtype) and all(type(v) is int or v is None for v in values):
+        try:
+            return pa.array(values, dtype)
+        except (pa.ArrowInvalid, OverflowError):
+            pass
+    if kind_of(dtype) == "text" and all(isinstance(v, str) or v is None for v in values):
+        return pa.array(values, dtype)
+    if pa.types.is_floating(dtype) and all(type(v) is float or v is None for v in values):
+        return pa.array(values, dtype)
+    if kind_of(dtype) in ("date", "timestamp"):
+        try:
+            text = pa.array(values, pa.string())
+            zoned = pa.types.is_timestamp(dtype) and dtype.tz is not None
+            return text.cast(pa.timestamp(dtype.unit, "UTC") if zoned else dtype).cast(dtype)
+        except (pa.ArrowException, TypeError):
+            pass
+    return pa.array([_exact(v, dtype) for v in values], dtype)
+
+
+def _exact(value: object, dtype: pa.DataType) -> pa.Scalar | None:
+    if value is None:
+        return None
+    try:
+        found = locate(value, dtype)
+    except ValueError:
+        return None
+    return found.scalar if found.exact else None

@@ -1,0 +1,403 @@
+"""ReadPlan: the files that a read has to open, as a header and a table with one row per file.
+
+The table's columns:
+
+========================  ===========================================================================
+`path`                    string; absolute, or a URI
+`content_type`            string, `parquet`; `content_encoding` likewise
+`content_length`          int64, bytes on disk
+`record_count`            int64, rows in the file, before any merge
+`delta_type`              string: add, append, upsert or delete
+`stream_position`         int64; the order of deltas within a partition
+`partition_id`            string; files of one id merge with each other and with no other file
+`partition:<i>`           the i-th partition value, typed by its transform
+`delete_columns`          string, JSON list of the columns that a delete file matches by, else null
+`schema_id`               int32
+`sort_scheme_id`          string, null where unknown
+`residual`                bool; False where every row of the file is known to match the predicate
+`min:<c>`, `max:<c>`      of column c, in its type; null where unknown
+`null_count:<c>`          int64, `nan_count:<c>` too; null where unknown
+========================  ===========================================================================
+
+Rows are in reading order: partition, stream position, entry. Statistics are there on request.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from io_core.literal import dump_array, kind_of, load_array
+from io_core.model import (
+    UNSORTED_ID,
+    ColumnStats,
+    DataFile,
+    PartitionScheme,
+    ScanTask,
+    SortScheme,
+)
+from io_core.schema import SchemaField, decode_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "FILE_COLUMNS",
+    "PartitionSummary",
+    "PlanHeader",
+    "Pruned",
+    "ReadPlan",
+    "plan_from_ipc",
+    "plan_from_wire",
+    "plan_to_ipc",
+    "plan_to_wire",
+]
+
+FILE_COLUMNS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("content_type", pa.string()),
+        ("content_encoding", pa.string()),
+        ("content_length", pa.int64()),
+        ("record_count", pa.int64()),
+        ("delta_type", pa.string()),
+        ("stream_position", pa.int64()),
+        ("partition_id", pa.string()),
+        ("delete_columns", pa.string()),
+        ("schema_id", pa.int32()),
+        ("sort_scheme_id", pa.string()),
+        ("residual", pa.bool_()),
+    ]
+)
+_HEADER_KEY = b"deltacat:plan"
+
+
+class Pruned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one step of planning removed: its name, the predicate's columns that it used, how much."""
+
+    step: str
+    columns: tuple[str, ...] = ()
+    files: int = 0
+    size_bytes: int = 0
+
+
+class PartitionSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Files of one partition of a plan, added up."""
+
+    partition_id: str
+    # Any: JSON scalars, typed by the partition scheme.
+    partition_values: list[Any] | None
+    files: int
+    records: int
+    size_bytes: int
+
+
+class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All of a plan but its files. Field names are the protocol's.
+
+    `snapshot`, `table_files`, `table_bytes` and `pruned` are this project's additions: the place
+    in the catalog's one sequence that the plan shows, the size of the table there, and what each
+    step of planning removed from it.
+    """
+
+    namespace: str
+    table: str
+    table_version: str | None = None
+    stream_id: str | None = None
+    schema: list[SchemaField] | None = None
+    schema_serialized: str | None = None
+    schema_id: int | None = None
+    merge_keys: list[str] | None = None
+    partition_scheme: PartitionScheme | None = None
+    sort_scheme: SortScheme | None = None
+    content_type: str = "parquet"
+    requires_mor: bool = False
+    total_files: int = 0
+    returned_files: int = 0
+    total_records: int = 0
+    total_bytes: int = 0
+    truncated: bool = False
+    next_file_offset: int | None = None
+    snapshot_id: str | None = None
+    snapshot: int | None = None
+    table_files: int | None = None
+    table_bytes: int | None = None
+    pruned: tuple[Pruned, ...] = ()
+
+
+class ReadPlan:
+    """What to read: a header and a columnar table of files. Immutable, picklable, no I/O.
+
+    Attributes:
+        header: Everything but the files.
+        files: One row per data file; this module's docstring lists the columns.
+    """
+
+    def __init__(self, header: PlanHeader, files: pa.Table) -> None:
+        self.header = header
+        self.files = files
+
+    def __repr__(self) -> str:
+        h = self.header
+        return (
+            f"ReadPlan({h.namespace}.{h.table} at snapshot {h.snapshot}: "
+            f"{self.files.num_rows} of {h.table_files or h.total_files} files)"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ReadPlan):
+            return NotImplemented
+        return self.header == other.header and bool(self.files.equals(other.files))
+
+    __hash__ = None  # type: ignore[assignment]  # compares by value, and is large
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return plan_from_ipc, (plan_to_ipc(self),)
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The table's Arrow schema at this snapshot, with field ids in its metadata."""
+        if self.header.schema_serialized is None:
+            raise ValueError(f"{self!r} is of a schemaless table")
+        return decode_schema(self.header.schema_serialized)
+
+    @property
+    def merge_keys(self) -> tuple[str, ...]:
+        """Names of the columns that identify a row; empty where rows have no identity."""
+        return tuple(self.header.merge_keys or ())
+
+    @property
+    def requires_merge(self) -> bool:
+        """Whether the files must be merged by key (merge-on-read) to give the table's rows."""
+        return self.header.requires_mor
+
+    @property
+    def snapshot(self) -> int | None:
+        """The place in the catalog's one sequence that this plan shows."""
+        return self.header.snapshot
+
+    @property
+    def snapshot_id(self) -> str | None:
+        """32 hex digits that only the planned files decide; None for no files."""
+        return self.header.snapshot_id
+
+    @property
+    def total_files(self) -> int:
+        """Files that qualify, over all pages."""
+        return self.header.total_files
+
+    @property
+    def total_records(self) -> int:
+        """Rows in the files that qualify, before merge and row filter."""
+        return self.header.total_records
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the files that qualify."""
+        return self.header.total_bytes
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of this page's files, in reading order."""
+        return list(self.files.column("path").to_pylist())
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the table of files, as Python values."""
+        return list(self.files.column(name).to_pylist())
+
+    def groups(self) -> Iterator[ReadPlan]:
+        """One plan per partition, in order; each merges by itself and can travel by itself."""
+        if not self.files.num_rows:
+            return
+        runs = pc.run_end_encode(self.files.column("partition_id").combine_chunks())
+        start = 0
+        for end in runs.run_ends.to_pylist():
+            yield ReadPlan(self.header, self.files.slice(start, end - start))
+            start = end
+
+    @functools.cached_property
+    def scan_tasks(self) -> list[ScanTask]:
+        """The files as the protocol's tasks: one per delta and partition. Built when first asked for."""
+        return list(_tasks(self))
+
+    def all_files(self) -> list[DataFile]:
+        """Every file of this page, as objects."""
+        return [file for task in self.scan_tasks for file in task.files]
+
+    def files_with_extension(self, *extensions: str) -> list[DataFile]:
+        """Files whose path ends in one of the extensions, such as `".parquet"`; case is ignored."""
+        wanted = {e.lower() for e in extensions}
+        return [file for file in self.all_files() if file.extension in wanted]
+
+    def partition_summaries(self) -> list[PartitionSummary]:
+        """Files, rows and bytes per partition of this page."""
+        return [
+            PartitionSummary(
+                partition_id=files["partition_id"][0].as_py(),
+                partition_values=_partition_values(files.slice(0, 1))[0],
+                files=files.num_rows,
+                records=pc.sum(files["record_count"]).as_py(),
+                size_bytes=pc.sum(files["content_length"]).as_py(),
+            )
+            for files in (group.files for group in self.groups())
+        ]
+
+    def explain(self) -> str:
+        """What pruned which part of the table, as text for people."""
+        h = self.header
+        lines = [f"{h.namespace}.{h.table} at snapshot {h.snapshot}"]
+        lines.append(f"  in the table: {h.table_files} files, {h.table_bytes} bytes")
+        for step in h.pruned:
+            by = f" on {', '.join(step.columns)}" if step.columns else ""
+            lines.append(f"  {step.step}{by}: -{step.files} files, -{step.size_bytes} bytes")
+        merge = f", merged by {', '.join(self.merge_keys)}" if self.requires_merge else ""
+        lines.append(f"  to read: {h.total_files} files, {h.total_bytes} bytes{merge}")
+        return "\n".join(lines)
+
+
+def _prefixed(names: list[str], prefix: str) -> list[str]:
+    return [name for name in names if name.startswith(prefix)]
+
+
+def _partition_values(files: pa.Table) -> list[list[Any] | None]:
+    names = _prefixed(files.column_names, "partition:")
+    if not names:
+        return [None] * files.num_rows
+    columns = [dump_array(files.column(n).combine_chunks()) for n in names]
+    return [list(values) for values in zip(*columns, strict=True)]
+
+
+def _stats(files: pa.Table) -> list[dict[str, ColumnStats] | None]:
+    columns = [n.removeprefix("null_count:") for n in _prefixed(files.column_names, "null_count:")]
+    if not columns:
+        return [None] * files.num_rows
+    parts = []
+    for column in columns:
+        bounds = [
+            dump_array(files.column(f"{kind}:{column}").combine_chunks()) for kind in ("min", "max")
+        ]
+        counts = [
+            files.column(f"{kind}:{column}").to_pylist() for kind in ("null_count", "nan_count")
+        ]
+        parts.append(list(itertools.starmap(ColumnStats, zip(*bounds, *counts, strict=True))))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*parts, strict=True)]
+
+
+def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
+    rows = plan.files.select(FILE_COLUMNS.names).to_pylist()
+    values, stats = _partition_values(plan.files), _stats(plan.files)
+    scheme = plan.header.partition_scheme
+
+    def delta(index: int) -> tuple[object, ...]:
+        row = rows[index]
+        return row["partition_id"], row["stream_position"], row["delta_type"], row["delete_columns"]
+
+    for _, run in itertools.groupby(range(len(rows)), delta):
+        members = list(run)
+        first = rows[members[0]]
+        locators = first["delete_columns"]
+        yield ScanTask(
+            files=tuple(_data_file(rows[i], stats[i]) for i in members),
+            partition_values=values[members[0]],
+            partition_scheme_id=(scheme.id if scheme else None) or UNSORTED_ID,
+            partition_id=first["partition_id"],
+            stream_id=plan.header.stream_id,
+            delta_type=first["delta_type"],
+            stream_position=first["stream_position"],
+            entry_params={"equality_field_locators": json.loads(locators)} if locators else None,
+        )
+
+
+def _data_file(row: dict[str, Any], stats: dict[str, ColumnStats] | None) -> DataFile:
+    names = ("path", "content_type", "content_encoding", "record_count", "content_length")
+    return DataFile(
+        **{name: row[name] for name in names},
+        schema_id=row["schema_id"],
+        sort_scheme_id=row["sort_scheme_id"],
+        column_stats=stats,
+    )
+
+
+def plan_to_wire(plan: ReadPlan) -> bytes:
+    """The plan as the protocol's JSON."""
+    header: dict[str, Any] = msgspec.to_builtins(plan.header)
+    # The published clients need these to be there.
+    header |= {"scan_tasks": plan.scan_tasks, "requires_mor": plan.requires_merge}
+    return msgspec.json.encode(header)
+
+
+class _WirePlan(PlanHeader, frozen=True, omit_defaults=True):
+    scan_tasks: list[ScanTask] = []
+
+
+def plan_from_wire(raw: bytes) -> ReadPlan:
+    """Read the protocol's JSON; the reverse of `plan_to_wire`, but for what JSON cannot carry.
+
+    `residual` is True for every file: other planners do not say.
+    """
+    wire = msgspec.json.decode(raw, type=_WirePlan)
+    header = msgspec.convert(
+        {f: getattr(wire, f) for f in PlanHeader.__struct_fields__}, PlanHeader, from_attributes=True
+    )
+    pairs = [(task, file) for task in wire.scan_tasks for file in task.files]
+    columns: dict[str, list[Any]] = {name: [] for name in FILE_COLUMNS.names}
+    for task, file in pairs:
+        locators = (task.entry_params or {}).get("equality_field_locators")
+        row = (file.path, file.content_type.removeprefix("application/"), file.content_encoding,
+               file.content_length, file.record_count, task.delta_type, task.stream_position,
+               task.partition_id or json.dumps(task.partition_values),
+               json.dumps(locators) if locators else None, file.schema_id, file.sort_scheme_id, True)
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+    files = pa.table(columns, schema=FILE_COLUMNS)
+    if header.schema_serialized is not None:
+        schema = decode_schema(header.schema_serialized)
+        for name, array in _wire_columns(header, pairs, schema):
+            files = files.append_column(name, array)
+    return ReadPlan(header, files)
+
+
+def _wire_columns(
+    header: PlanHeader, pairs: list[tuple[ScanTask, DataFile]], schema: pa.Schema
+) -> Iterator[tuple[str, pa.Array]]:
+    # Imported late: partition transforms build on predicates' literals, plans do not.
+    from io_core.partition import value_type
+
+    keys = header.partition_scheme.keys if header.partition_scheme else ()
+    for i, key in enumerate(keys):
+        values = [(task.partition_values or [None] * len(keys))[i] for task, _ in pairs]
+        yield f"partition:{i}", load_array(values, value_type(key, schema))
+    stats = [file.column_stats or {} for _, file in pairs]
+    for column in sorted({c for s in stats for c in s} & set(schema.names)):
+        found = [s.get(column, ColumnStats()) for s in stats]
+        dtype = schema.field(column).type
+        if kind_of(dtype) != "other":
+            yield f"min:{column}", load_array([s.min for s in found], dtype)
+            yield f"max:{column}", load_array([s.max for s in found], dtype)
+        yield f"null_count:{column}", pa.array([s.null_count for s in found], pa.int64())
+        yield f"nan_count:{column}", pa.array([s.nan_count for s in found], pa.int64())
+
+
+def plan_to_ipc(plan: ReadPlan) -> bytes:
+    """The plan as one Arrow IPC stream: the files, and the header as JSON in the schema's metadata."""
+    metadata = {_HEADER_KEY: msgspec.json.encode(plan.header)}
+    files = plan.files.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, files.schema, options=options) as writer:
+        writer.write_table(files)
+    return bytes(sink.getvalue())
+
+
+def plan_from_ipc(raw: bytes) -> ReadPlan:
+    """The reverse of `plan_to_ipc`."""
+    with pa.ipc.open_stream(pa.py_buffer(raw)) as reader:
+        files = reader.read_all()
+    header = msgspec.json.decode((files.schema.metadata or {})[_HEADER_KEY], type=PlanHeader)
+    return ReadPlan(header, files.replace_schema_metadata(None))

@@ -1,0 +1,496 @@
+"""The predicate tree: its JSON form, its binding to a schema, and its translation to Arrow.
+
+Meaning, in every engine: SQL's three-valued logic, rows whose result is TRUE are kept; nulls in
+an `in` list are ignored and `in` never matches a null; NaN is above every number and equals
+itself; -0.0 equals 0.0.
+
+`parse` reads the wire's AST, `dump` writes it. `bind` resolves columns and literals and returns a
+tree in negation normal form (NOT only directly on `In`, `IsNull` and `IsNan`), whose literals are
+`pyarrow.Scalar` of the column's own type: that is what pruning and `to_arrow` take.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from io_core.errors import PredicateError, nearest
+from io_core.literal import Located, dump_literal, kind_of, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "And",
+    "Between",
+    "Compare",
+    "CompareOp",
+    "Constant",
+    "In",
+    "IsNan",
+    "IsNull",
+    "Not",
+    "Or",
+    "Predicate",
+    "admissible",
+    "bind",
+    "columns_of",
+    "conjoin",
+    "conjuncts",
+    "dump",
+    "parse",
+    "restrict",
+    "to_arrow",
+]
+
+MAX_DEPTH = 64
+MAX_LIST = 100_000
+
+CompareOp = Literal["eq", "neq", "gt", "gte", "lt", "lte"]
+
+_INVERSE: dict[CompareOp, CompareOp] = {
+    "eq": "neq",
+    "neq": "eq",
+    "gt": "lte",
+    "lte": "gt",
+    "lt": "gte",
+    "gte": "lt",
+}
+
+
+class Compare(msgspec.Struct, frozen=True):
+    """`column op value`; unknown where the column or the value is null."""
+
+    op: CompareOp
+    column: str
+    # Any: a Python value before binding, a pyarrow.Scalar after.
+    value: Any
+
+
+class In(msgspec.Struct, frozen=True):
+    """Whether the column equals one of `values`; nulls among them are ignored."""
+
+    column: str
+    values: tuple[Any, ...]
+
+
+class Between(msgspec.Struct, frozen=True):
+    """`low <= column <= high`; binding turns it into two comparisons."""
+
+    column: str
+    low: Any
+    high: Any
+
+
+class IsNull(msgspec.Struct, frozen=True):
+    """Whether the column is null; NaN is not null."""
+
+    column: str
+
+
+class IsNan(msgspec.Struct, frozen=True):
+    """Whether the column is NaN; made by binding a comparison with NaN, absent from the wire."""
+
+    column: str
+
+
+class And(msgspec.Struct, frozen=True):
+    """TRUE where all are TRUE, FALSE where one is FALSE, else unknown."""
+
+    children: tuple[Predicate, ...]
+
+
+class Or(msgspec.Struct, frozen=True):
+    """TRUE where one is TRUE, FALSE where all are FALSE, else unknown."""
+
+    children: tuple[Predicate, ...]
+
+
+class Not(msgspec.Struct, frozen=True):
+    """The opposite; unknown stays unknown."""
+
+    child: Predicate
+
+
+class Constant(msgspec.Struct, frozen=True):
+    """TRUE or FALSE (or unknown, which keeps no row either) whatever the row; made by binding."""
+
+    value: bool
+
+
+Predicate = Compare | In | Between | IsNull | IsNan | And | Or | Not | Constant
+
+
+def parse(tree: object) -> Predicate | None:
+    """Read the wire's AST; None and `{}` are no predicate.
+
+    Raises:
+        PredicateError: Malformed; the message names the place, as in `$.and[1].gt`.
+
+    Example:
+        >>> parse({"gt": ["x", 3]})
+        Compare(op='gt', column='x', value=3)
+    """
+    return None if tree is None or tree == {} else _parse(tree, "$", 0)
+
+
+def _parse(node: object, place: str, depth: int) -> Predicate:
+    if depth > MAX_DEPTH:
+        raise PredicateError(f"predicate nests deeper than {MAX_DEPTH} levels at {place}")
+    if not isinstance(node, dict) or len(node) != 1:
+        raise PredicateError(
+            f"at {place}: expected an object with exactly one operator, got {_brief(node)}"
+        )
+    op, body = next(iter(node.items()))
+    here = f"{place}.{op}"
+    match op:
+        case "eq" | "neq" | "gt" | "gte" | "lt" | "lte":
+            column, value = _operands(body, here, 2)
+            return Compare(op, column, _scalar(value, here))
+        case "between":
+            column, low, high = _operands(body, here, 3)
+            return Between(column, _scalar(low, here), _scalar(high, here))
+        case "in":
+            column, values = _operands(body, here, 2)
+            return In(column, _list(values, here))
+        case "is_null":
+            if not isinstance(body, str):
+                raise PredicateError(f"at {here}: expected a column name, got {_brief(body)}")
+            return IsNull(body)
+        case "not":
+            return Not(_parse(body, here, depth + 1))
+        case "and" | "or":
+            if not isinstance(body, list | tuple) or len(body) < 2:
+                raise PredicateError(f"at {here}: expected two or more nodes, got {_brief(body)}")
+            parts = tuple(_parse(n, f"{here}[{i}]", depth + 1) for i, n in enumerate(body))
+            return And(parts) if op == "and" else Or(parts)
+    known = "eq neq gt gte lt lte in between and or not is_null"
+    raise PredicateError(
+        f"at {place}: unknown operator {op!r}{nearest(str(op), known.split())}; known: {known}"
+    )
+
+
+def _operands(body: object, place: str, count: int) -> list[Any]:
+    if not isinstance(body, list | tuple) or len(body) != count or not isinstance(body[0], str):
+        shape = {2: "[column, value]", 3: "[column, low, high]"}[count]
+        raise PredicateError(f"at {place}: expected {shape}, got {_brief(body)}")
+    return list(body)
+
+
+def _list(values: object, place: str) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise PredicateError(f"at {place}: expected a list of values, got {_brief(values)}")
+    if len(values) > MAX_LIST:
+        raise PredicateError(f"at {place}: {len(values)} values; at most {MAX_LIST} are allowed")
+    return tuple(_scalar(v, place) for v in values)
+
+
+def _scalar(value: object, place: str) -> object:
+    try:
+        dump_literal(value)
+    except ValueError as error:
+        raise PredicateError(f"at {place}: {error}") from None
+    return value
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def dump(predicate: Predicate | None) -> dict[str, Any] | None:
+    """Write the wire's AST; None stays None. `Constant` and `IsNan` take their nearest wire form.
+
+    Example:
+        >>> dump(Not(In("x", (1, float("nan")))))
+        {'not': {'in': ['x', [1, 'NaN']]}}
+    """
+    match predicate:
+        case None:
+            return None
+        case Compare(op, column, value):
+            return {op: [column, dump_literal(value)]}
+        case In(column, values):
+            return {"in": [column, [dump_literal(v) for v in values]]}
+        case Between(column, low, high):
+            return {"between": [column, dump_literal(low), dump_literal(high)]}
+        case IsNull(column):
+            return {"is_null": column}
+        case IsNan(column):
+            return {"eq": [column, "NaN"]}
+        case Not(child):
+            return {"not": dump(child)}
+        case And(children) | Or(children):
+            op = "and" if isinstance(predicate, And) else "or"
+            return {op: [dump(c) for c in children]}
+        case Constant():
+            raise ValueError("TRUE and FALSE have no wire form: leave TRUE out, answer FALSE with no rows")
+    raise TypeError(f"not a predicate: {predicate!r}")
+
+
+def conjoin(parts: Iterable[Predicate | None]) -> Predicate | None:
+    """The parts joined by AND, flattened; None stands for TRUE on both sides.
+
+    Example:
+        >>> conjoin([None, IsNull("x")])
+        IsNull(column='x')
+    """
+    flat = tuple(leaf for part in parts for leaf in conjuncts(part))
+    return None if not flat else flat[0] if len(flat) == 1 else And(flat)
+
+
+def conjuncts(predicate: Predicate | None) -> tuple[Predicate, ...]:
+    """The parts of the top-level AND; none for TRUE."""
+    match predicate:
+        case None:
+            return ()
+        case And(children):
+            return tuple(leaf for child in children for leaf in conjuncts(child))
+    return (predicate,)
+
+
+def admissible(parts: Iterable[Predicate | None], schema: pa.Schema) -> Predicate | None:
+    """The conjunction of those parts that fit `schema`; what does not is left out, which widens.
+
+    For predicates translated from an engine's own expressions, where a literal of another kind
+    than its column is the engine's to judge.
+    """
+    kept = []
+    for part in (leaf for p in parts for leaf in conjuncts(p)):
+        try:
+            bound = bind(part, schema)
+        except PredicateError:
+            continue
+        if bound != Constant(True):
+            kept.append(part)
+    return conjoin(kept)
+
+
+def columns_of(predicate: Predicate | None) -> frozenset[str]:
+    """The names of the columns that the predicate reads."""
+    match predicate:
+        case None | Constant():
+            return frozenset()
+        case And(children) | Or(children):
+            return frozenset().union(*map(columns_of, children))
+        case Not(child):
+            return columns_of(child)
+    return frozenset({predicate.column})
+
+
+def restrict(predicate: Predicate, columns: frozenset[str]) -> Predicate:
+    """Widen a bound predicate to what `columns` alone decide: other leaves become TRUE.
+
+    Sound because a bound tree has no NOT above a leaf that is widened.
+    """
+    match predicate:
+        case And(children):
+            return _and(restrict(c, columns) for c in children)
+        case Or(children):
+            return _or(restrict(c, columns) for c in children)
+    return predicate if columns_of(predicate) <= columns else Constant(True)
+
+
+def bind(predicate: Predicate, schema: pa.Schema) -> Predicate:
+    """Resolve columns and literals against `schema`, pushing NOT down to the leaves.
+
+    A literal that the column's type cannot hold is rewritten in order: on an integer column
+    `> 1.5` becomes `> 1` and `== 1.5` FALSE.
+
+    Args:
+        predicate: As parsed, or built from the node classes.
+        schema: The table's Arrow schema.
+
+    Raises:
+        PredicateError: An unknown column (with the nearest name), or a literal of another kind
+            than its column; names the place in the tree.
+
+    Example:
+        >>> bind(Not(Compare("gt", "x", 1.5)), pa.schema([("x", pa.int32())]))
+        Compare(op='lte', column='x', value=<pyarrow.Int32Scalar: 1>)
+    """
+    return _bind(predicate, schema, False, "$")
+
+
+def _bind(node: Predicate, schema: pa.Schema, negated: bool, place: str) -> Predicate:
+    match node:
+        case Not(child):
+            return _bind(child, schema, not negated, f"{place}.not")
+        case And(children) | Or(children):
+            is_and = isinstance(node, And)
+            here = f"{place}.{'and' if is_and else 'or'}"
+            parts = [_bind(c, schema, negated, f"{here}[{i}]") for i, c in enumerate(children)]
+            return _and(parts) if is_and != negated else _or(parts)
+        case Between(column, low, high):
+            both = And((Compare("gte", column, low), Compare("lte", column, high)))
+            return _bind(both, schema, negated, f"{place}.between")
+        case Constant(value):
+            return Constant(value != negated)
+        case IsNull(column) | IsNan(column):
+            _type_of(column, schema, place)
+            return Not(node) if negated else node
+        case Compare(op, column, value):
+            op = _INVERSE[op] if negated else op
+            return _bind_compare(op, column, value, schema, f"{place}.{node.op}")
+        case In(column, values):
+            return _bind_in(column, values, schema, negated, f"{place}.in")
+    raise TypeError(f"not a predicate: {node!r}")
+
+
+def _type_of(column: str, schema: pa.Schema, place: str) -> pa.DataType:
+    index = schema.get_field_index(column)
+    if index < 0:
+        raise PredicateError(f"at {place}: unknown column {column!r}{nearest(column, schema.names)}")
+    return _value_type(schema.field(index).type)
+
+
+def _value_type(dtype: pa.DataType) -> pa.DataType:
+    return dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+
+
+def _is_nan(value: object, dtype: pa.DataType) -> bool:
+    if not pa.types.is_floating(dtype):
+        return False
+    return value == "NaN" or (isinstance(value, float) and math.isnan(value))
+
+
+def _locate(column: str, value: object, dtype: pa.DataType, place: str) -> Located:
+    try:
+        return locate(value, dtype)
+    except ValueError as error:
+        raise PredicateError(f"at {place}, column {column!r}: {error}") from None
+
+
+def _bind_compare(
+    op: CompareOp, column: str, value: object, schema: pa.Schema, place: str
+) -> Predicate:
+    dtype = _type_of(column, schema, place)
+    if isinstance(value, pa.Scalar):
+        value = dump_literal(value)
+    if value is None:
+        if kind_of(dtype) == "other":
+            raise PredicateError(f"at {place}, column {column!r}: {dtype} cannot be compared")
+        return Constant(False)
+    present = Not(IsNull(column))
+    if _is_nan(value, dtype):
+        table: dict[CompareOp, Predicate] = {
+            "eq": IsNan(column),
+            "gte": IsNan(column),
+            "neq": Not(IsNan(column)),
+            "lt": Not(IsNan(column)),
+            "gt": Constant(False),
+            "lte": present,
+        }
+        return table[op]
+    scalar, exact = _locate(column, value, dtype, place)
+    if exact and scalar is not None:
+        return Compare(op, column, scalar)
+    # No value of the type equals the literal; `scalar` is the greatest one below it.
+    if op in ("eq", "neq"):
+        return Constant(False) if op == "eq" else present
+    below = op in ("lt", "lte")
+    if scalar is None:
+        return Constant(False) if below else present
+    return Compare("lte" if below else "gt", column, scalar)
+
+
+def _bind_in(
+    column: str, values: tuple[Any, ...], schema: pa.Schema, negated: bool, place: str
+) -> Predicate:
+    dtype = _type_of(column, schema, place)
+    values = tuple(dump_literal(v) if isinstance(v, pa.Scalar) else v for v in values)
+    nan = any(_is_nan(v, dtype) for v in values)
+    kept = [v for v in values if v is not None and not _is_nan(v, dtype)]
+    places = [_locate(column, v, dtype, place) for v in kept]
+    found = tuple(dict.fromkeys(p.scalar for p in places if p.exact and p.scalar is not None))
+    leaves: list[Predicate] = [In(column, found)] if found or not nan else []
+    if nan:
+        leaves.append(IsNan(column))
+    if not found and not nan:
+        return Not(IsNull(column)) if negated else Constant(False)
+    return _and(Not(leaf) for leaf in leaves) if negated else _or(leaves)
+
+
+def _and(parts: Iterable[Predicate]) -> Predicate:
+    return _fold(parts, And, absorbing=False)
+
+
+def _or(parts: Iterable[Predicate]) -> Predicate:
+    return _fold(parts, Or, absorbing=True)
+
+
+def _fold(parts: Iterable[Predicate], node: type[And | Or], *, absorbing: bool) -> Predicate:
+    kept: list[Predicate] = []
+    for part in parts:
+        if isinstance(part, Constant):
+            if part.value == absorbing:
+                return part
+        else:
+            kept.append(part)
+    if not kept:
+        return Constant(not absorbing)
+    return kept[0] if len(kept) == 1 else node(tuple(kept))
+
+
+_ARROW: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "neq": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+
+
+def to_arrow(predicate: Predicate, schema: pa.Schema) -> pc.Expression:
+    """A pyarrow expression with exactly the predicate's meaning over rows in memory.
+
+    Give it to `Table.filter`, never to a Parquet reader: a reader's row-group pruning does not
+    know that NaN is above every number.
+
+    Args:
+        predicate: As `bind` returned it for the same schema.
+        schema: Of the rows to filter; says which columns are floats.
+    """
+    match predicate:
+        case Constant(value):
+            return pc.scalar(value)
+        case And(children):
+            return functools.reduce(operator.and_, (to_arrow(c, schema) for c in children))
+        case Or(children):
+            return functools.reduce(operator.or_, (to_arrow(c, schema) for c in children))
+        case IsNull(column):
+            return pc.is_null(pc.field(column))
+        case IsNan(column):
+            return pc.is_nan(pc.field(column))
+        case Not(IsNull(column)):
+            return pc.is_valid(pc.field(column))
+        case Not(IsNan(column)):
+            return ~pc.is_nan(pc.field(column))
+        case In(column, values):
+            return pc.is_in(pc.field(column), _value_set(values))
+        case Not(In(column, values)):
+            # Arrow's is_in is two-valued: a null would come out as "not in".
+            found = pc.is_in(pc.field(column), _value_set(values))
+            return pc.is_valid(pc.field(column)) & ~found
+        case Compare(op, column, value):
+            expression = _ARROW[op](pc.field(column), value)
+            if op in ("gt", "gte") and pa.types.is_floating(value.type):
+                return expression | pc.is_nan(pc.field(column))
+            return expression
+    raise TypeError(f"not a bound predicate: {predicate!r}")
+
+
+def _value_set(values: tuple[pa.Scalar, ...]) -> pa.Array:
+    dtype = values[0].type
+    if pa.types.is_floating(dtype):
+        # is_in compares bits: both zeros are needed for -0.0 == 0.0.
+        zeros = [0.0, -0.0] if any(v.as_py() == 0 for v in values) else []
+        return pa.array([v.as_py() for v in values] + zeros, dtype)
+    return pa.concat_arrays([pa.repeat(v, 1) for v in values])

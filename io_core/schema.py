@@ -1,0 +1,273 @@
+"""Arrow schemas on the wire, their field ids and flags, and the alignment of older files to them.
+
+Field metadata carries what the table knows of a column: `PARQUET:field_id` (in every file that is
+written here, so that columns can be renamed) and `DELTACAT:merge_key`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+
+from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "FIELD_ID",
+    "SchemaField",
+    "align",
+    "assign_field_ids",
+    "check_columns",
+    "decode_schema",
+    "encode_schema",
+    "fields_of",
+    "merge_keys_of",
+    "schema_of",
+]
+
+FIELD_ID = b"PARQUET:field_id"
+MERGE_KEY = b"DELTACAT:merge_key"
+_DOC = b"DELTACAT:doc"
+_BASE64_TYPE = "arrow_schema_base64:"
+
+_ALIASES: dict[str, pa.DataType] = {
+    **{str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.bool_())},
+    **{str(t): t for t in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.null())},
+    **{str(t): t for t in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())},
+    **{str(t): t for t in (pa.string_view(), pa.binary_view())},
+    **{"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()},
+    **{"halffloat": pa.float16(), "float": pa.float32(), "double": pa.float64()},
+    **{"date32": pa.date32(), "date64": pa.date64(), "utf8": pa.string(), "boolean": pa.bool_()},
+    **{"date32[day]": pa.date32(), "date64[ms]": pa.date64()},
+    **{f"time32[{u}]": pa.time32(u) for u in ("s", "ms")},
+    **{f"time64[{u}]": pa.time64(u) for u in ("us", "ns")},
+    **{f"duration[{u}]": pa.duration(u) for u in ("s", "ms", "us", "ns")},
+    **{f"timestamp[{u}]": pa.timestamp(u) for u in ("s", "ms", "us", "ns")},
+}
+_NAMES = {dtype: name for name, dtype in reversed(_ALIASES.items())}
+_NAMES |= {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
+_NAMES |= {pa.date32(): "date32", pa.date64(): "date64", pa.string(): "string", pa.bool_(): "bool"}
+
+
+class SchemaField(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column as the protocol writes it; `type` is an Arrow type's name (see `schema_of`)."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    field_id: int | None = None
+    is_merge_key: bool = False
+    is_event_time: bool = False
+    # Any: {"sort_order": ..., "null_order": ...} on the wire.
+    merge_order: dict[str, Any] | None = None
+    consistency_type: str | None = None
+    # Any: a JSON scalar of the column's type.
+    past_default: Any = None
+    future_default: Any = None
+    doc: str | None = None
+
+
+def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
+    """Read a schema definition: base64 of an Arrow IPC schema, a list of fields, or a schema.
+
+    Type names are Arrow's (`int64`, `double` or `float64`, `timestamp[us, tz=UTC]`, ...); any
+    other type is `arrow_schema_base64:` and the base64 of a schema with that one field.
+
+    Raises:
+        SchemaValidationError: Unreadable, an unknown type name, or two columns of one name.
+        UnsupportedError: A field asks for defaults, merge order or event time.
+    """
+    if isinstance(definition, str):
+        schema = decode_schema(definition)
+    elif isinstance(definition, pa.Schema):
+        schema = definition
+    else:
+        schema = pa.schema([_arrow_field(field) for field in definition])
+    seen: dict[str, str] = {}
+    for name in schema.names:
+        if not name:
+            raise SchemaValidationError("a column needs a name")
+        if name.lower() in seen:
+            raise SchemaValidationError(
+                f"columns {seen[name.lower()]!r} and {name!r} differ in case only: rename one"
+            )
+        seen[name.lower()] = name
+    return schema
+
+
+def _arrow_field(field: SchemaField) -> pa.Field:
+    asked = {
+        "merge_order": field.merge_order,
+        "is_event_time": field.is_event_time,
+        "past_default": field.past_default,
+        "future_default": field.future_default,
+        "consistency_type": field.consistency_type not in (None, "none", "validate"),
+    }
+    for name, value in asked.items():
+        if value:
+            raise UnsupportedError(f"column {field.name!r}: {name} is not supported yet; leave it out")
+    metadata: dict[bytes, bytes] = {}
+    if field.field_id is not None:
+        metadata[FIELD_ID] = str(field.field_id).encode()
+    if field.is_merge_key:
+        metadata[MERGE_KEY] = b"true"
+    if field.doc:
+        metadata[_DOC] = field.doc.encode()
+    return pa.field(field.name, _type_of(field.name, field.type), field.nullable, metadata or None)
+
+
+def _type_of(column: str, name: str) -> pa.DataType:
+    if name.startswith(_BASE64_TYPE):
+        return decode_schema(name.removeprefix(_BASE64_TYPE)).field(0).type
+    known = _ALIASES.get(name)
+    if known is not None:
+        return known
+    unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
+    if name.startswith("timestamp[") and name.endswith("]") and unit in ("s", "ms", "us", "ns") and zone:
+        return pa.timestamp(unit, zone)
+    raise SchemaValidationError(
+        f"column {column!r}: unknown type {name!r}{nearest(name, _ALIASES)}; "
+        f"other Arrow types are written as {_BASE64_TYPE}<one-field schema>"
+    )
+
+
+def _type_name(dtype: pa.DataType) -> str:
+    if dtype in _NAMES:
+        return _NAMES[dtype]
+    if pa.types.is_timestamp(dtype):
+        return str(dtype)
+    return _BASE64_TYPE + encode_schema(pa.schema([pa.field("f", dtype)]))
+
+
+def fields_of(schema: pa.Schema) -> list[SchemaField]:
+    """Write an Arrow schema as the protocol's list of fields.
+
+    Example:
+        >>> fields_of(pa.schema([("x", pa.float64())]))[0].type
+        'float64'
+    """
+    return [
+        SchemaField(
+            name=field.name,
+            type=_type_name(field.type),
+            nullable=field.nullable,
+            field_id=_field_id(field),
+            is_merge_key=_metadata(field).get(MERGE_KEY) == b"true",
+            doc=_metadata(field).get(_DOC, b"").decode() or None,
+        )
+        for field in schema
+    ]
+
+
+def _metadata(field: pa.Field) -> dict[bytes, bytes]:
+    return field.metadata or {}
+
+
+def _field_id(field: pa.Field) -> int | None:
+    text = _metadata(field).get(FIELD_ID)
+    return int(text) if text is not None else None
+
+
+def merge_keys_of(schema: pa.Schema) -> tuple[str, ...]:
+    """Names of the merge keys, in schema order."""
+    return tuple(f.name for f in schema if _metadata(f).get(MERGE_KEY) == b"true")
+
+
+def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Schema:
+    """Give every column a field id (ids that are there stay) and mark the merge keys.
+
+    Raises:
+        SchemaValidationError: Two columns with one id, an unknown merge key, or a merge key of a
+            floating point or nested type.
+    """
+    keys = set(merge_keys) | set(merge_keys_of(schema))
+    for key in keys:
+        if key not in schema.names:
+            raise SchemaValidationError(f"unknown merge key {key!r}{nearest(key, schema.names)}")
+        dtype = schema.field(key).type
+        if pa.types.is_floating(dtype) or pa.types.is_nested(dtype):
+            raise SchemaValidationError(
+                f"merge key {key!r} is of type {dtype}: floating point and nested columns cannot be keys"
+            )
+    taken = [i for i in map(_field_id, schema) if i is not None]
+    if len(taken) != len(set(taken)):
+        raise SchemaValidationError(f"field ids are not unique: {sorted(taken)}")
+    following = max(taken, default=0)
+    fields = []
+    for field in schema:
+        metadata = {k: v for k, v in _metadata(field).items() if k in (FIELD_ID, MERGE_KEY, _DOC)}
+        if FIELD_ID not in metadata:
+            following += 1
+            metadata[FIELD_ID] = str(following).encode()
+        if field.name in keys:
+            metadata[MERGE_KEY] = b"true"
+        fields.append(field.with_metadata(metadata))
+    return pa.schema(fields)
+
+
+def encode_schema(schema: pa.Schema) -> str:
+    """Base64 of the Arrow IPC schema message."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def decode_schema(text: str) -> pa.Schema:
+    """The reverse of `encode_schema`.
+
+    Raises:
+        SchemaValidationError: No base64, or no Arrow schema in it.
+    """
+    try:
+        raw = base64.b64decode(text, validate=True)
+        return pa.ipc.read_schema(pa.py_buffer(raw))
+    except (binascii.Error, ValueError, pa.ArrowException, OSError) as error:
+        raise SchemaValidationError(f"schema is no base64 of an Arrow IPC schema: {error}") from None
+
+
+def check_columns(columns: Iterable[str], schema: pa.Schema) -> None:
+    """Raise where a column is not in the schema, with the nearest name that is.
+
+    Raises:
+        SchemaValidationError: An unknown column.
+    """
+    for column in columns:
+        if column not in schema.names:
+            raise SchemaValidationError(
+                f"unknown column {column!r}{nearest(column, schema.names)}; "
+                f"the table has: {', '.join(schema.names)}"
+            )
+
+
+def align(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of an older or narrower file in the shape of `schema`.
+
+    Columns are matched by name and cast where the type widened; missing ones are null; extra ones
+    are dropped. The result's schema is `schema` without its metadata, all columns nullable.
+
+    Raises:
+        SchemaValidationError: A column cannot be cast without loss.
+    """
+    arrays = []
+    for field in schema:
+        index = table.schema.get_field_index(field.name)
+        if index < 0:
+            arrays.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            continue
+        column = table.column(index)
+        if column.type != field.type:
+            try:
+                column = column.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise SchemaValidationError(
+                    f"column {field.name!r}: {column.type} does not fit {field.type}: {error}"
+                ) from None
+        arrays.append(column)
+    shape = pa.schema([pa.field(f.name, f.type) for f in schema])
+    if not arrays:
+        return table.select([])
+    return pa.table(arrays, schema=shape)

@@ -1,0 +1,204 @@
+"""Sink: one write as a value, from open through batches to one commit or an abort."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+from io_core.formats import parquet
+from io_core.literal import dump_array
+from io_core.model import SortScheme, TableRef, WriteEntry, WriteMode, WriteSession
+from io_core.partition import split
+from io_core.scan import Planner
+from io_core.schema import align, decode_schema
+from io_core.storage import local_path, persist
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["OpenSink", "Sink", "conform", "delete_staged", "write_schema"]
+
+DEFAULT_ROWS_PER_FILE = 4_000_000
+
+
+class Sink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A write to one table that has not begun. Immutable; pickles with its planner.
+
+    Attributes:
+        table: Where to write.
+        planner: Who commits.
+        mode: What the rows mean to what is there.
+        create_if_missing: As the protocol has it: schema and schemes of the table to create.
+        rows_per_file: Where files roll.
+    """
+
+    table: TableRef
+    planner: Planner
+    mode: WriteMode = "auto"
+    # Any: the protocol's free-form properties.
+    create_if_missing: dict[str, Any] | None = None
+    rows_per_file: int = DEFAULT_ROWS_PER_FILE
+
+    def open(self) -> OpenSink:
+        """Open a write session. Nothing becomes visible by it.
+
+        Raises:
+            NotFoundError: No such table, and the mode does not create one.
+            SchemaValidationError: The mode does not fit the table.
+        """
+        session = self.planner.stage(
+            namespace=self.table.namespace,
+            table=self.table.table,
+            mode=self.mode,
+            create_if_missing=self.create_if_missing,
+        )
+        return OpenSink(self.planner, session, f"op_{uuid.uuid4().hex}", self.rows_per_file)
+
+
+class OpenSink(msgspec.Struct, frozen=True):
+    """A write under way. Pickles, so that workers can call `write`; the driver commits once.
+
+    Attributes:
+        planner: Who commits.
+        session: The write session; its `data_dir` takes the files.
+        operation_id: Makes the commit happen once, however often it is sent.
+        rows_per_file: Where files roll.
+    """
+
+    planner: Planner
+    session: WriteSession
+    operation_id: str
+    rows_per_file: int = DEFAULT_ROWS_PER_FILE
+
+    def write(self, rows: pa.Table) -> list[WriteEntry]:
+        """Write rows into new files: conformed, partitioned and sorted as the table wants them.
+
+        Names are unique per call, so that a retried task never overwrites another's file.
+
+        Raises:
+            SchemaValidationError: The rows do not fit the table.
+        """
+        schema = write_schema(self.session)
+        conformed = conform(rows, schema, self.session)
+        entries = []
+        for values, part in _partitions(conformed, self.session, schema):
+            for start in range(0, part.num_rows, self.rows_per_file):
+                piece = _sorted(part.slice(start, self.rows_per_file), self.session.sort_scheme)
+                path = f"{self.session.data_dir.rstrip('/')}/{uuid.uuid4().hex}.parquet"
+                os.makedirs(local_path(self.session.data_dir), exist_ok=True)
+                parquet.write(piece, path)
+                entries.append(
+                    parquet.entry_of(
+                        path,
+                        schema,
+                        partition_values=values,
+                        nan_counts=parquet.nan_counts(piece),
+                        sort_scheme_id=self.session.sort_scheme.id if self.session.sort_scheme else None,
+                    )
+                )
+        return entries
+
+    def commit(self, entries: Sequence[WriteEntry]) -> WriteSession:
+        """Make all entries part of the table, durably, once; call it on one machine only.
+
+        Raises:
+            ConcurrentModificationError: Another commit came first.
+        """
+        persist(local_path(e.path) for e in entries)
+        return self.planner.commit(
+            session=self.session, entries=entries, operation_id=self.operation_id
+        )
+
+    def abort(self, reason: str) -> None:
+        """Close the session and delete what it staged; nothing of it ever was visible."""
+        self.planner.abort(session=self.session, reason=reason)
+        delete_staged(self.session)
+
+
+def delete_staged(session: WriteSession) -> None:
+    """Remove the files of a session that was aborted, as far as they are there."""
+    folder = local_path(session.data_dir)
+    if not os.path.isdir(folder):
+        return
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+    os.rmdir(folder)
+
+
+def write_schema(session: WriteSession) -> pa.Schema:
+    """What each staged file has to look like: the table's schema, or for deletes its keys."""
+    if session.schema_serialized is None:
+        raise UnsupportedError(f"table {session.namespace}.{session.table} is schemaless")
+    schema = decode_schema(session.schema_serialized)
+    if session.mode != "delete":
+        return schema
+    names = [*(session.merge_keys or ())]
+    scheme = session.partition_scheme
+    names += [k.key[0] for k in scheme.keys if k.key[0] not in names] if scheme else []
+    return pa.schema([f for f in schema if f.name in names])
+
+
+def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Table:
+    """Rows in the table's shape: its columns in its order and types, with its field ids.
+
+    Columns that are missing become null (a merge warns: it replaces whole rows); a delete keeps
+    key columns alone. Types are cast only where nothing is lost.
+
+    Raises:
+        SchemaValidationError: An unknown column, a missing one that is required or a key, a null
+            in a required column, or values that do not fit.
+    """
+    name = f"{session.namespace}.{session.table}"
+    known = schema.names if session.mode != "delete" else decode_schema(session.schema_serialized or "").names
+    for column in rows.column_names:
+        if column not in known:
+            raise SchemaValidationError(
+                f"{name} has no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
+            )
+    missing = [f.name for f in schema if f.name not in rows.column_names]
+    required = {*(session.merge_keys or ())} | {f.name for f in schema if not f.nullable}
+    if session.mode == "delete":
+        required = set(schema.names)
+    if lacking := [c for c in missing if c in required]:
+        raise SchemaValidationError(f"the rows lack {', '.join(lacking)}, which {name} requires")
+    if missing and session.mode == "merge":
+        warnings.warn(
+            f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=3
+        )
+    aligned = align(rows, schema)
+    for field in schema:
+        if not field.nullable and aligned.column(field.name).null_count:
+            raise SchemaValidationError(f"column {field.name!r} of {name} is required and holds nulls")
+    return aligned.cast(schema)
+
+
+def _partitions(
+    rows: pa.Table, session: WriteSession, schema: pa.Schema
+) -> Iterator[tuple[list[Any] | None, pa.Table]]:
+    if session.partition_scheme is None:
+        yield None, rows
+        return
+    for values, part in split(rows, session.partition_scheme, schema):
+        yield [dump_array(c.combine_chunks())[0] for c in values.columns], part
+
+
+def _sorted(rows: pa.Table, scheme: SortScheme | None) -> pa.Table:
+    if scheme is None:
+        return rows
+    # Stable sorts, the least key first, let every key have its own place for nulls.
+    for key in reversed(scheme.keys):
+        rows = rows.take(
+            pc.sort_indices(
+                rows,
+                sort_keys=[(key.key[0], key.sort_order)],
+                null_placement=key.null_order,
+            )
+        )
+    return rows

@@ -1,0 +1,256 @@
+"""From a plan request to the files that can hold a matching row, in columns all the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from io_core.errors import RequestRejectedError, UnsupportedError
+from io_core.plan import FILE_COLUMNS, PlanHeader, Pruned, ReadPlan
+from io_core.predicate import Constant, Predicate, bind, columns_of, parse, restrict
+from io_core.prune import Mask, Verdict, file_bounds, partition_bounds, prune
+from io_core.schema import check_columns, encode_schema, fields_of
+from planner_client.server.catalog import Version, current_seq, find_version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+
+    from io_core.partition import Bounds
+    from planner_client.protocol.plans import PlanRequest
+    from planner_client.server.columns import FileColumns
+    from planner_client.server.planner import EmbeddedPlanner
+
+__all__ = ["plan", "resolve_snapshot"]
+
+Rows = npt.NDArray[np.int64]
+
+
+class _Survivors(NamedTuple):
+    """Which files are left, in reading order, and how the others went."""
+
+    rows: Rows
+    residual: Mask
+    merges: bool
+    table_files: int
+    table_bytes: int
+    pruned: tuple[Pruned, ...]
+
+
+def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
+    """Handle `plan`."""
+    if request.partition_filter is not None:
+        raise UnsupportedError("partition_filter is not supported yet; use filter_predicate")
+    if request.file_offset < 0 or (request.max_files is not None and request.max_files < 1):
+        raise RequestRejectedError("file_offset must be at least 0 and max_files at least 1")
+    with planner.store.read() as db:
+        snapshot = resolve_snapshot(db, request.snapshot, request.as_of, planner.store.clock_ns())
+        version = find_version(db, request.namespace, request.table, request.table_version, snapshot)
+        check_columns(request.columns or (), version.schema)
+        predicate = parse(request.filter_predicate)
+        bound = Constant(True) if predicate is None else bind(predicate, version.schema)
+        columns = planner.columns.get(db, version.version_id, version.schema, version.partition_scheme)
+        left = _prune(columns, version, bound, snapshot)
+        page = _page(left, columns, request) if request.include_files else slice(0, 0)
+        header = _header(version, columns, left, page, request, snapshot)
+        files = _files(planner, db, version, columns, left, page, request)
+    return ReadPlan(header, files)
+
+
+def resolve_snapshot(
+    db: apsw.Connection, snapshot: int | None, as_of: int | None, now_ns: int
+) -> int:
+    """The place in the sequence that a request asks for; the latest by default.
+
+    Raises:
+        RequestRejectedError: A snapshot that is not there yet, or a time in the future.
+    """
+    latest = current_seq(db)
+    if as_of is not None:
+        if snapshot is not None:
+            raise RequestRejectedError("as_of and snapshot exclude each other: pass one")
+        if as_of > now_ns:
+            raise RequestRejectedError(f"as_of {as_of} lies in the future (now is {now_ns} ns)")
+        query = "SELECT coalesce(max(seq), 0) FROM revision WHERE committed_ns < ?"
+        return int(db.execute(query, (as_of,)).fetchone()[0])
+    if snapshot is None:
+        return latest
+    if not 0 <= snapshot <= latest:
+        raise RequestRejectedError(f"snapshot {snapshot} does not exist: the latest is {latest}")
+    return snapshot
+
+
+def _prune(columns: FileColumns, version: Version, bound: Predicate, snapshot: int) -> _Survivors:
+    files = columns.files
+    sizes = files.column("content_length").to_numpy()
+    records = files.column("record_count").to_numpy()
+    live = columns.live(snapshot)
+    merges = bool(version.merge_keys) and bool(live.any())
+    by_partition = partition_bounds(files, version.partition_scheme, version.schema)
+    usable = _usable(bound, version, by_partition) if merges else bound
+    keys = frozenset(version.merge_keys)
+
+    def bounds(column: str) -> Sequence[Bounds]:
+        # Where rows merge, statistics of other columns would drop a newer row and revive an old one.
+        known = None if merges and column not in keys else file_bounds(files, column)
+        return [*by_partition.get(column, ()), *([known] if known is not None else [])]
+
+    from_partitions = prune(usable, records, lambda c: by_partition.get(c, ())).may & live
+    verdict = prune(usable, records, bounds)
+    kept = verdict.may & live
+    used = columns_of(usable)
+    steps = (
+        _step("partition", used & by_partition.keys(), live & ~from_partitions, sizes),
+        _step("statistics", used, from_partitions & ~kept, sizes),
+    )
+    rows = np.flatnonzero(kept)
+    order = np.lexsort((rows, _positions(columns)[rows], columns.partition[rows]))
+    rows = rows[order]
+    return _Survivors(
+        rows=rows,
+        residual=_residual(bound, usable, verdict)[rows],
+        merges=merges and bool(len(rows)),
+        table_files=int(live.sum()),
+        table_bytes=int(sizes[live].sum()),
+        pruned=tuple(step for step in steps if step.files),
+    )
+
+
+def _usable(bound: Predicate, version: Version, partitions: dict[str, Any]) -> Predicate:
+    """Where rows merge, only keys and partition values may rule a file out."""
+    return restrict(bound, frozenset(version.merge_keys) | frozenset(partitions))
+
+
+def _positions(columns: FileColumns) -> Rows:
+    return np.asarray(columns.files.column("stream_position").to_numpy())
+
+
+def _residual(bound: Predicate, usable: Predicate, verdict: Verdict) -> Mask:
+    if bound != usable:
+        return np.ones(len(verdict.every), np.bool_)
+    return ~verdict.every
+
+
+def _step(name: str, columns: frozenset[str], gone: Mask, sizes: Rows) -> Pruned:
+    return Pruned(name, tuple(sorted(columns)), int(gone.sum()), int(sizes[gone].sum()))
+
+
+def _page(left: _Survivors, columns: FileColumns, request: PlanRequest) -> slice:
+    """Which survivors to list: a page of files, never through a merge group, with enough rows."""
+    rows = left.rows
+    if request.row_limit is not None and not left.merges:
+        rows = rows[: _enough(left, columns, request.row_limit)]
+    start = min(request.file_offset, len(rows))
+    end = len(rows) if request.max_files is None else min(start + request.max_files, len(rows))
+    if left.merges:
+        partitions = columns.partition[rows]
+        if 0 < start < len(rows) and partitions[start - 1] == partitions[start]:
+            raise RequestRejectedError(
+                f"file_offset {start} lies inside a group of files that merge: "
+                "continue at the last page's next_file_offset"
+            )
+        while 0 < end < len(rows) and partitions[end - 1] == partitions[end]:
+            end += 1
+    return slice(start, end)
+
+
+def _enough(left: _Survivors, columns: FileColumns, limit: int) -> int:
+    """How many files, in order, surely hold `limit` matching rows."""
+    records = columns.files.column("record_count").to_numpy()[left.rows]
+    sure = np.cumsum(np.where(left.residual, 0, records))
+    return int(np.searchsorted(sure, max(limit, 0), side="left")) + 1 if limit > 0 else 0
+
+
+def _header(
+    version: Version,
+    columns: FileColumns,
+    left: _Survivors,
+    page: slice,
+    request: PlanRequest,
+    snapshot: int,
+) -> PlanHeader:
+    listed = page.stop - page.start
+    following = page.start + listed
+    limited = request.row_limit is not None and not left.merges
+    truncated = request.include_files and following < len(left.rows) and not limited
+    return PlanHeader(
+        namespace=version.namespace,
+        table=version.table,
+        table_version=version.version,
+        stream_id=version.stream_uuid,
+        schema=fields_of(version.schema),
+        schema_serialized=encode_schema(version.schema),
+        schema_id=version.schema_id,
+        merge_keys=list(version.merge_keys),
+        partition_scheme=version.partition_scheme,
+        sort_scheme=version.sort_scheme,
+        requires_mor=left.merges,
+        total_files=len(left.rows),
+        returned_files=listed,
+        total_records=_total(columns, "record_count", left.rows),
+        total_bytes=_total(columns, "content_length", left.rows),
+        truncated=truncated,
+        next_file_offset=following if truncated else None,
+        snapshot_id=_snapshot_id(columns, left.rows),
+        snapshot=snapshot,
+        table_files=left.table_files,
+        table_bytes=left.table_bytes,
+        pruned=left.pruned,
+    )
+
+
+def _total(columns: FileColumns, name: str, rows: Rows) -> int:
+    return int(columns.files.column(name).to_numpy()[rows].sum())
+
+
+def _snapshot_id(columns: FileColumns, rows: Rows) -> str | None:
+    """Sum of the files' hashes modulo 2^128, in hex; none for no files."""
+    if not len(rows):
+        return None
+    limbs = columns.hashes[rows].sum(axis=0, dtype=np.uint64)
+    total = sum(int(limb) << (32 * i) for i, limb in enumerate(limbs))
+    return f"{total % 2**128:032x}"
+
+
+def _files(
+    planner: EmbeddedPlanner,
+    db: apsw.Connection,
+    version: Version,
+    columns: FileColumns,
+    left: _Survivors,
+    page: slice,
+    request: PlanRequest,
+) -> pa.Table:
+    extra = [n for n in columns.files.column_names if n.startswith("partition:")]
+    if request.include_column_stats:
+        wanted = set(request.columns or version.schema.names)
+        extra += [n for n in columns.files.column_names if _is_stat(n, wanted)]
+    plain = [n for n in FILE_COLUMNS.names if n in columns.files.column_names]
+    rows = left.rows[page]
+    files = columns.files.select([*plain, *extra]).take(rows)
+    paths = [planner.absolute(p) for p in files.column("path").to_pylist()]
+    files = files.set_column(files.column_names.index("path"), "path", pa.array(paths, pa.string()))
+    files = files.append_column("partition_id", _partition_ids(db, version, columns.partition[rows]))
+    files = files.append_column("residual", pa.array(left.residual[page], pa.bool_()))
+    return files.select([*FILE_COLUMNS.names, *extra])
+
+
+def _is_stat(name: str, columns: set[str]) -> bool:
+    kind, _, column = name.partition(":")
+    return kind in ("min", "max", "null_count", "nan_count") and column in columns
+
+
+def _partition_ids(db: apsw.Connection, version: Version, partitions: Rows) -> pa.Array:
+    distinct, inverse = np.unique(partitions, return_inverse=True)
+    known = dict(
+        db.execute(
+            "SELECT partition_id, uuid FROM partition WHERE version_id = ?", (version.version_id,)
+        ).fetchall()
+    )
+    names = pa.array([known[int(p)] for p in distinct], pa.string())
+    return pc.take(names, pa.array(inverse.reshape(-1)))

@@ -1,0 +1,191 @@
+"""The only place that sends: over HTTP, or to a planner in this process."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import msgspec
+import requests
+
+from io_core.errors import DeltaCATError, PlannerUnavailableError, error_for
+from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
+from planner_client.protocol.plans import ARROW_STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from planner_client.protocol.endpoint import Endpoint, Request
+    from planner_client.server.planner import EmbeddedPlanner
+
+__all__ = ["HttpTransport", "InProcessTransport", "Transport"]
+
+Res = TypeVar("Res")
+
+ATTEMPTS = 4
+_BACKOFF_S = 0.5
+_BACKOFF_CAP_S = 8.0
+_RETRYABLE = (502, 503, 504)
+
+
+class Transport(Protocol):
+    """Sends a request to a planner and returns its answer."""
+
+    def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+        """One call of the protocol.
+
+        Raises:
+            DeltaCATError: The planner refused, or did not answer.
+        """
+
+    def close(self) -> None:
+        """Release connections."""
+
+
+class InProcessTransport:
+    """The same handlers as over HTTP, without encoding."""
+
+    def __init__(self, planner: EmbeddedPlanner) -> None:
+        self._planner = planner
+
+    def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+        """Run the handler here."""
+        return self._planner.call(endpoint, request)
+
+    def close(self) -> None:
+        """Close this thread's connection to the ledger."""
+        self._planner.close()
+
+
+class HttpTransport:
+    """A planner behind a URL. Threads share it; each keeps its own connections.
+
+    Reads, plans, and mutations that name their operation are sent again, up to four times, when
+    the planner cannot be reached or says that it is busy; other calls are sent once.
+
+    Args:
+        url: The planner's base URL.
+        headers: Sent with every request.
+        timeout_s: Longest wait for a connection, and for each piece of an answer.
+        verify: Whether to check TLS certificates, or the path of an authority's certificate.
+        sleep: How to wait between attempts.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout_s: float = 30.0,
+        verify: bool | str = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._headers = dict(headers)
+        self._timeout_s = timeout_s
+        self._verify = verify
+        self._sleep = sleep
+        self._local = threading.local()
+
+    def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+        """Send the request and decode the answer."""
+        encoded = endpoint.encode(request)
+        wants_plan = endpoint.response is ReadPlan
+        headers = {"Accept": f"{ARROW_STREAM}, application/json"} if wants_plan else {}
+        if encoded.body is not None:
+            headers["Content-Type"] = "application/json"
+        repeats = endpoint.method == "GET" or wants_plan or request.operation_id is not None
+        response = self._send(
+            ATTEMPTS if repeats else 1,
+            endpoint.method,
+            self.url + encoded.path,
+            params=encoded.query,
+            data=encoded.body,
+            headers=headers,
+        )
+        if response.status_code >= 400:
+            raise _rejection(response)
+        try:
+            if wants_plan:
+                return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
+            return msgspec.json.decode(response.content, type=endpoint.response)
+        except (msgspec.MsgspecError, KeyError, OSError) as error:
+            raise DeltaCATError(f"{self.url} gave an answer that cannot be read: {error}") from error
+
+    def _session(self) -> requests.Session:
+        # A forked child must not share its parent's sockets.
+        held: tuple[int, requests.Session] | None = getattr(self._local, "held", None)
+        if held is None or held[0] != os.getpid():
+            session = requests.Session()
+            session.headers.update(self._headers)
+            session.verify = self._verify
+            held = self._local.held = (os.getpid(), session)
+        return held[1]
+
+    def _send(self, attempts: int, method: str, url: str, **request: Any) -> requests.Response:
+        # Any: requests' own keyword arguments.
+        for attempt in range(1, attempts + 1):
+            wait_s = min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311
+            try:
+                response = self._session().request(method, url, timeout=self._timeout_s, **request)
+            except requests.RequestException as error:
+                if attempt == attempts:
+                    raise PlannerUnavailableError(
+                        f"no planner answers at {self.url} ({type(error).__name__}); is it running? "
+                        "start one with: python -m planner_client.server --catalog-root DIR"
+                    ) from error
+            else:
+                if response.status_code not in _RETRYABLE or attempt == attempts:
+                    return response
+                wait_s = max(wait_s, _retry_after_s(response) or 0)
+            self._sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Close this thread's connections."""
+        held: tuple[int, requests.Session] | None = getattr(self._local, "held", None)
+        if held is not None:
+            held[1].close()
+            self._local.held = None
+
+
+def _plan(response: requests.Response) -> ReadPlan:
+    if response.headers.get("Content-Type", "").startswith(ARROW_STREAM):
+        return plan_from_ipc(response.content)
+    return plan_from_wire(response.content)
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None
+
+
+def _rejection(response: requests.Response) -> DeltaCATError:
+    """The error that an answer stands for, in either envelope of the protocol."""
+    status = response.status_code
+    try:
+        body = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        body = {"detail": response.text[:200]}
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        return error_for(
+            str(error.get("message", "")),
+            code=str(error.get("code", "")),
+            status=status,
+            retryable=bool(error.get("retryable")),
+            retry_after_s=_retry_after_s(response),
+            details=error.get("details") or {},
+        )
+    code = {401: "authentication_required", 403: "permission_denied", 404: "not_found"}
+    detail = body.get("detail", body) if isinstance(body, dict) else body
+    return error_for(
+        f"the planner refused ({status}): {detail}",
+        code=code.get(status, "request_rejected"),
+        status=status,
+        retryable=status in (423, 429, 503, 504),
+        retry_after_s=_retry_after_s(response),
+    )
