@@ -105,7 +105,14 @@ def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def _rows(plan: ReadPlan) -> list[dict[str, object]]:
-    names = ["path", "content_type", "record_count", "delta_type", "stream_position", "delete_columns"]
+    names = [
+        "path",
+        "content_type",
+        "record_count",
+        "delta_type",
+        "stream_position",
+        "delete_columns",
+    ]
     return list(plan.files.select(names).to_pylist())
 
 

@@ -48,8 +48,12 @@ def row_codes(columns: Sequence[pa.ChunkedArray]) -> Codes:
 
 def _encode(column: pa.ChunkedArray) -> tuple[Codes, int]:
     # 64-bit offsets: one array of the whole column must be possible.
-    wide = {pa.string(): pa.large_string(), pa.string_view(): pa.large_string(),
-            pa.binary(): pa.large_binary(), pa.binary_view(): pa.large_binary()}
+    wide = {
+        pa.string(): pa.large_string(),
+        pa.string_view(): pa.large_string(),
+        pa.binary(): pa.large_binary(),
+        pa.binary_view(): pa.large_binary(),
+    }
     dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     array = column.cast(wide.get(dtype, dtype)).combine_chunks()
     encoded = pc.dictionary_encode(array, null_encoding="encode")

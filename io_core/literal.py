@@ -147,7 +147,11 @@ def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:
     if isinstance(number, float):
         if math.isnan(number):
             raise ValueError(f"NaN cannot be compared with a column of type {dtype}")
-        return Located(_grid_scalar(_grid(dtype)[1], dtype), False) if number > 0 else Located(None, False)
+        return (
+            Located(_grid_scalar(_grid(dtype)[1], dtype), False)
+            if number > 0
+            else Located(None, False)
+        )
     scale = dtype.scale if pa.types.is_decimal(dtype) else 0
     return _place_on_grid(number * Fraction(10) ** scale, dtype)
 
@@ -304,7 +308,10 @@ def dump_array(values: pa.Array) -> list[bool | int | float | str | None]:
     """
     kind = kind_of(values.type)
     if kind == "duration":
-        nanos = [None if v is None else v * _unit_ns(values.type) for v in values.cast(pa.int64()).to_pylist()]
+        nanos = [
+            None if v is None else v * _unit_ns(values.type)
+            for v in values.cast(pa.int64()).to_pylist()
+        ]
         return [None if v is None else _dump_duration(v) for v in nanos]
     if kind == "date":
         return list(values.cast(pa.date32()).cast(pa.string()).to_pylist())

@@ -49,7 +49,7 @@ def check_name(kind: str, name: str) -> str:
         Traceback (most recent call last):
         ValueError: '../etc' cannot name a table: use 1 to 255 characters without slashes or ...
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot name a {kind}: use 1 to 255 characters without slashes or control "
             "characters, not beginning with a dot"

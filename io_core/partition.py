@@ -71,7 +71,9 @@ def _parse(key: PartitionKey) -> _Transform:
             return _Transform("truncate", int(width))
         if name == "bucket" and width and int(width) > 0:
             if strategy != "default":
-                raise UnsupportedError(f"partition transform {text!r}: only the default bucket is supported")
+                raise UnsupportedError(
+                    f"partition transform {text!r}: only the default bucket is supported"
+                )
             return _Transform("bucket", int(width))
     known = [*_PLAIN, "truncate(width)", "bucket(count)"]
     raise SchemaValidationError(
@@ -90,7 +92,9 @@ def check_scheme(scheme: PartitionScheme, schema: pa.Schema) -> None:
         raise SchemaValidationError("a partition scheme needs at least one key")
     for key in scheme.keys:
         if len(key.key) != 1:
-            raise SchemaValidationError(f"partition key {list(key.key)}: only top-level columns can be keys")
+            raise SchemaValidationError(
+                f"partition key {list(key.key)}: only top-level columns can be keys"
+            )
         if key.key[0] not in schema.names:
             raise SchemaValidationError(
                 f"unknown partition column {key.key[0]!r}{nearest(key.key[0], schema.names)}"
@@ -116,7 +120,9 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
         "void": True,
     }
     if not fits[name]:
-        raise SchemaValidationError(f"partition transform {name!r} does not fit column {key.key[0]!r} of type {dtype}")
+        raise SchemaValidationError(
+            f"partition transform {name!r} does not fit column {key.key[0]!r} of type {dtype}"
+        )
     return dtype if name in ("identity", "truncate", "void") else pa.int32()
 
 
@@ -132,10 +138,16 @@ def transform(key: PartitionKey, column: pa.ChunkedArray, dtype: pa.DataType) ->
     if name == "void":
         return pa.chunked_array([pa.nulls(len(column), dtype)])
     if name in _COMPONENTS:
-        plain = column.cast(pa.timestamp(column.type.unit)) if kind_of(column.type) == "timestamp" else column
+        plain = (
+            column.cast(pa.timestamp(column.type.unit))
+            if kind_of(column.type) == "timestamp"
+            else column
+        )
         return _COMPONENTS[name](plain).cast(pa.int32())
     if name == "bucket":
-        values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        values = (
+            column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        )
         return _bucket(values, width)
     column = column.cast(dtype)
     return column if name == "identity" else _truncate(column, width)
@@ -154,15 +166,19 @@ def _truncate(column: pa.ChunkedArray, width: int) -> pa.ChunkedArray:
 
 def _bucket(column: pa.ChunkedArray, count: int) -> pa.ChunkedArray:
     distinct = column.unique()
-    buckets = [
-        None if v is None else int.from_bytes(hashlib.sha1(str(v).encode()).digest()[:4]) % count  # noqa: S324
-        for v in distinct.to_pylist()
-    ]
+    buckets = [None if v is None else _sha1_bucket(str(v), count) for v in distinct.to_pylist()]
     positions = pc.index_in(column, distinct)
     return pa.chunked_array([pa.array(buckets, pa.int32()).take(positions.combine_chunks())])
 
 
-def split(table: pa.Table, scheme: PartitionScheme, schema: pa.Schema) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _sha1_bucket(text: str, count: int) -> int:
+    # The protocol's hash; nothing secret is involved.
+    return int.from_bytes(hashlib.sha1(text.encode()).digest()[:4]) % count  # noqa: S324
+
+
+def split(
+    table: pa.Table, scheme: PartitionScheme, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Table]]:
     """The rows of each partition, in order of first appearance; rows keep their order.
 
     Yields:
@@ -211,8 +227,14 @@ def value_bounds(
         return Bounds(low, high, null_count, np.zeros(len(values), np.int64), exact=False)
     if name == "truncate" and pa.types.is_integer(dtype):
         numbers = values.cast(pa.int64(), safe=False).fill_null(0).to_numpy().astype(object)
-        low = [None if n else int(v - (width - 1) if v <= 0 else v) for v, n in zip(numbers, nulls, strict=True)]
-        high = [None if n else int(v + (width - 1) if v >= 0 else v) for v, n in zip(numbers, nulls, strict=True)]
+        low = [
+            None if n else int(v - (width - 1) if v <= 0 else v)
+            for v, n in zip(numbers, nulls, strict=True)
+        ]
+        high = [
+            None if n else int(v + (width - 1) if v >= 0 else v)
+            for v, n in zip(numbers, nulls, strict=True)
+        ]
         return Bounds(_clamped(low, dtype), _clamped(high, dtype), null_count, unknown, exact=False)
     return None
 

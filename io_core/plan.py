@@ -343,16 +343,28 @@ def plan_from_wire(raw: bytes) -> ReadPlan:
     """
     wire = msgspec.json.decode(raw, type=_WirePlan)
     header = msgspec.convert(
-        {f: getattr(wire, f) for f in PlanHeader.__struct_fields__}, PlanHeader, from_attributes=True
+        {f: getattr(wire, f) for f in PlanHeader.__struct_fields__},
+        PlanHeader,
+        from_attributes=True,
     )
     pairs = [(task, file) for task in wire.scan_tasks for file in task.files]
     columns: dict[str, list[Any]] = {name: [] for name in FILE_COLUMNS.names}
     for task, file in pairs:
         locators = (task.entry_params or {}).get("equality_field_locators")
-        row = (file.path, file.content_type.removeprefix("application/"), file.content_encoding,
-               file.content_length, file.record_count, task.delta_type, task.stream_position,
-               task.partition_id or json.dumps(task.partition_values),
-               json.dumps(locators) if locators else None, file.schema_id, file.sort_scheme_id, True)
+        row = (
+            file.path,
+            file.content_type.removeprefix("application/"),
+            file.content_encoding,
+            file.content_length,
+            file.record_count,
+            task.delta_type,
+            task.stream_position,
+            task.partition_id or json.dumps(task.partition_values),
+            json.dumps(locators) if locators else None,
+            file.schema_id,
+            file.sort_scheme_id,
+            True,
+        )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
     files = pa.table(columns, schema=FILE_COLUMNS)

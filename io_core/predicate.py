@@ -227,10 +227,11 @@ def dump(predicate: Predicate | None) -> dict[str, Any] | None:
         case Not(child):
             return {"not": dump(child)}
         case And(children) | Or(children):
-            op = "and" if isinstance(predicate, And) else "or"
-            return {op: [dump(c) for c in children]}
+            return {"and" if isinstance(predicate, And) else "or": [dump(c) for c in children]}
         case Constant():
-            raise ValueError("TRUE and FALSE have no wire form: leave TRUE out, answer FALSE with no rows")
+            raise ValueError(
+                "TRUE and FALSE have no wire form: leave TRUE out, answer FALSE with no rows"
+            )
     raise TypeError(f"not a predicate: {predicate!r}")
 
 
@@ -315,21 +316,23 @@ def bind(predicate: Predicate, schema: pa.Schema) -> Predicate:
         >>> bind(Not(Compare("gt", "x", 1.5)), pa.schema([("x", pa.int32())]))
         Compare(op='lte', column='x', value=<pyarrow.Int32Scalar: 1>)
     """
-    return _bind(predicate, schema, False, "$")
+    return _bind(predicate, schema, "$", negated=False)
 
 
-def _bind(node: Predicate, schema: pa.Schema, negated: bool, place: str) -> Predicate:
+def _bind(node: Predicate, schema: pa.Schema, place: str, *, negated: bool) -> Predicate:
     match node:
         case Not(child):
-            return _bind(child, schema, not negated, f"{place}.not")
+            return _bind(child, schema, f"{place}.not", negated=not negated)
         case And(children) | Or(children):
             is_and = isinstance(node, And)
             here = f"{place}.{'and' if is_and else 'or'}"
-            parts = [_bind(c, schema, negated, f"{here}[{i}]") for i, c in enumerate(children)]
+            parts = [
+                _bind(c, schema, f"{here}[{i}]", negated=negated) for i, c in enumerate(children)
+            ]
             return _and(parts) if is_and != negated else _or(parts)
         case Between(column, low, high):
             both = And((Compare("gte", column, low), Compare("lte", column, high)))
-            return _bind(both, schema, negated, f"{place}.between")
+            return _bind(both, schema, f"{place}.between", negated=negated)
         case Constant(value):
             return Constant(value != negated)
         case IsNull(column) | IsNan(column):
@@ -339,14 +342,16 @@ def _bind(node: Predicate, schema: pa.Schema, negated: bool, place: str) -> Pred
             op = _INVERSE[op] if negated else op
             return _bind_compare(op, column, value, schema, f"{place}.{node.op}")
         case In(column, values):
-            return _bind_in(column, values, schema, negated, f"{place}.in")
+            return _bind_in(column, values, schema, f"{place}.in", negated=negated)
     raise TypeError(f"not a predicate: {node!r}")
 
 
 def _type_of(column: str, schema: pa.Schema, place: str) -> pa.DataType:
     index = schema.get_field_index(column)
     if index < 0:
-        raise PredicateError(f"at {place}: unknown column {column!r}{nearest(column, schema.names)}")
+        raise PredicateError(
+            f"at {place}: unknown column {column!r}{nearest(column, schema.names)}"
+        )
     return _value_type(schema.field(index).type)
 
 
@@ -401,7 +406,7 @@ def _bind_compare(
 
 
 def _bind_in(
-    column: str, values: tuple[Any, ...], schema: pa.Schema, negated: bool, place: str
+    column: str, values: tuple[Any, ...], schema: pa.Schema, place: str, *, negated: bool
 ) -> Predicate:
     dtype = _type_of(column, schema, place)
     values = tuple(dump_literal(v) if isinstance(v, pa.Scalar) else v for v in values)

@@ -104,12 +104,12 @@ def _leaf(predicate: Predicate, known: Bounds, rows: npt.NDArray[np.int64]) -> V
 def _no_nans(known: Bounds) -> Mask:
     if not pa.types.is_floating(known.low.type):
         return np.ones(len(known.nan_count), np.bool_)
-    return known.nan_count == 0
+    return np.asarray(known.nan_count == 0, np.bool_)
 
 
 def _known(condition: pa.Array, *, unknown: bool) -> Mask:
     """A comparison's result as a mask; where a bound is unknown, `unknown`."""
-    return condition.fill_null(unknown).to_numpy(zero_copy_only=False).astype(np.bool_)
+    return np.asarray(condition.fill_null(unknown).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _eq(known: Bounds, value: pa.Scalar, no_nans: Mask) -> Verdict:

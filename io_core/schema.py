@@ -41,10 +41,18 @@ _ALIASES: dict[str, pa.DataType] = {
     **{str(t): t for t in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.null())},
     **{str(t): t for t in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())},
     **{str(t): t for t in (pa.string_view(), pa.binary_view())},
-    **{"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()},
-    **{"halffloat": pa.float16(), "float": pa.float32(), "double": pa.float64()},
-    **{"date32": pa.date32(), "date64": pa.date64(), "utf8": pa.string(), "boolean": pa.bool_()},
-    **{"date32[day]": pa.date32(), "date64[ms]": pa.date64()},
+    "float16": pa.float16(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "halffloat": pa.float16(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date32": pa.date32(),
+    "date64": pa.date64(),
+    "date32[day]": pa.date32(),
+    "date64[ms]": pa.date64(),
+    "utf8": pa.string(),
+    "boolean": pa.bool_(),
     **{f"time32[{u}]": pa.time32(u) for u in ("s", "ms")},
     **{f"time64[{u}]": pa.time64(u) for u in ("us", "ns")},
     **{f"duration[{u}]": pa.duration(u) for u in ("s", "ms", "us", "ns")},
@@ -111,7 +119,9 @@ def _arrow_field(field: SchemaField) -> pa.Field:
     }
     for name, value in asked.items():
         if value:
-            raise UnsupportedError(f"column {field.name!r}: {name} is not supported yet; leave it out")
+            raise UnsupportedError(
+                f"column {field.name!r}: {name} is not supported yet; leave it out"
+            )
     metadata: dict[bytes, bytes] = {}
     if field.field_id is not None:
         metadata[FIELD_ID] = str(field.field_id).encode()
@@ -129,7 +139,12 @@ def _type_of(column: str, name: str) -> pa.DataType:
     if known is not None:
         return known
     unit, _, zone = name.removeprefix("timestamp[").removesuffix("]").partition(", tz=")
-    if name.startswith("timestamp[") and name.endswith("]") and unit in ("s", "ms", "us", "ns") and zone:
+    if (
+        name.startswith("timestamp[")
+        and name.endswith("]")
+        and unit in ("s", "ms", "us", "ns")
+        and zone
+    ):
         return pa.timestamp(unit, zone)
     raise SchemaValidationError(
         f"column {column!r}: unknown type {name!r}{nearest(name, _ALIASES)}; "
@@ -226,7 +241,9 @@ def decode_schema(text: str) -> pa.Schema:
         raw = base64.b64decode(text, validate=True)
         return pa.ipc.read_schema(pa.py_buffer(raw))
     except (binascii.Error, ValueError, pa.ArrowException, OSError) as error:
-        raise SchemaValidationError(f"schema is no base64 of an Arrow IPC schema: {error}") from None
+        raise SchemaValidationError(
+            f"schema is no base64 of an Arrow IPC schema: {error}"
+        ) from None
 
 
 def check_columns(columns: Iterable[str], schema: pa.Schema) -> None:

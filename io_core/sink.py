@@ -100,7 +100,9 @@ class OpenSink(msgspec.Struct, frozen=True):
                         schema,
                         partition_values=values,
                         nan_counts=parquet.nan_counts(piece),
-                        sort_scheme_id=self.session.sort_scheme.id if self.session.sort_scheme else None,
+                        sort_scheme_id=self.session.sort_scheme.id
+                        if self.session.sort_scheme
+                        else None,
                     )
                 )
         return entries
@@ -156,7 +158,11 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
             in a required column, or values that do not fit.
     """
     name = f"{session.namespace}.{session.table}"
-    known = schema.names if session.mode != "delete" else decode_schema(session.schema_serialized or "").names
+    known = (
+        schema.names
+        if session.mode != "delete"
+        else decode_schema(session.schema_serialized or "").names
+    )
     for column in rows.column_names:
         if column not in known:
             raise SchemaValidationError(
@@ -175,7 +181,9 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
     aligned = align(rows, schema)
     for field in schema:
         if not field.nullable and aligned.column(field.name).null_count:
-            raise SchemaValidationError(f"column {field.name!r} of {name} is required and holds nulls")
+            raise SchemaValidationError(
+                f"column {field.name!r} of {name} is required and holds nulls"
+            )
     return aligned.cast(schema)
 
 

@@ -42,25 +42,47 @@ def local_path(location: str) -> str:
 def check_files(plan: ReadPlan) -> None:
     """Look at each planned file once, so that an engine is never handed one that is gone.
 
-    Costs one stat per file of the plan; opens none.
+    Engines' own errors do not name the file, let alone the plan. Costs a few microseconds a file:
+    its size, and of Parquet its last eight bytes.
 
     Raises:
-        DataFileError: A file is missing or has another size; names it and the plan.
+        DataFileError: A file is missing, has another size, or does not end as Parquet does; names
+            it and the plan.
     """
-    sizes = plan.files.column("content_length").to_pylist()
-    for path, size in zip(plan.paths, sizes, strict=True):
-        try:
-            found = os.stat(local_path(path)).st_size
-        except OSError as error:
-            raise DataFileError.of(path, f"cannot be opened ({error.strerror})", repr(plan)) from None
-        if size and found != size:
-            raise DataFileError.of(path, f"has {found} bytes instead of {size}", repr(plan))
+    names = ("path", "content_length", "content_type")
+    for path, size, kind in zip(*(plan.column(n) for n in names), strict=True):
+        problem = _problem(local_path(path), size, kind)
+        if problem:
+            raise DataFileError.of(path, problem, repr(plan))
+
+
+def _problem(path: str, size: int, kind: str) -> str | None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    try:
+        found = os.fstat(handle).st_size
+        tail = os.pread(handle, 8, max(found - 8, 0))
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    finally:
+        os.close(handle)
+    if size and found != size:
+        return f"has {found} bytes instead of {size}"
+    whole = tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") + 12 <= found
+    return None if whole or kind != "parquet" else "is damaged (it has no Parquet footer)"
 
 
 def persist(paths: Iterable[str]) -> None:
-    """Flush files and the directories that name them to the disk, so that a commit can rely on them."""
+    """Flush files to the disk, and the directories above them that a session may have made.
+
+    A commit relies on it: what is acknowledged outlives a crash of the machine.
+    """
     paths = list(paths)
-    for path in [*paths, *{os.path.dirname(p) for p in paths}]:
+    folders = {os.path.dirname(p) for p in paths}
+    above = {os.path.dirname(f) for f in folders}
+    for path in [*paths, *folders, *above, *{os.path.dirname(f) for f in above}]:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

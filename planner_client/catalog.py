@@ -6,11 +6,9 @@ import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import pyarrow as pa
 
 from io_core.errors import SchemaValidationError
 from io_core.execute import read_plan
-from io_core.model import PartitionScheme, SortScheme
 from io_core.predicate import dump, parse
 from io_core.schema import SchemaField, assign_field_ids, encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink
@@ -56,7 +54,9 @@ from planner_client.protocol.writes import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from io_core.model import WriteEntry, WriteMode, WriteSession
+    import pyarrow as pa
+
+    from io_core.model import PartitionScheme, SortScheme, WriteEntry, WriteMode, WriteSession
     from io_core.plan import ReadPlan
     from io_core.scan import Scan
     from planner_client.protocol.catalogs import CatalogInfo
@@ -222,9 +222,7 @@ class Catalog:
         )
         return self._transport.call(DESCRIBE_TABLE, request)
 
-    def table_exists(
-        self, *, namespace: str, table: str, table_version: str | None = None
-    ) -> bool:
+    def table_exists(self, *, namespace: str, table: str, table_version: str | None = None) -> bool:
         """Whether the table is there, with an active version or the one named."""
         request = TableExists(
             namespace=namespace, table=table, table_version=table_version, catalog=self._catalog
@@ -406,7 +404,7 @@ class Catalog:
         namespace: str,
         table: str,
         mode: WriteMode = "auto",
-        format: str = "parquet",  # noqa: A002  # the protocol's name
+        format: str = "parquet",  # the protocol's name
         table_version: str | None = None,
         create_if_missing: Mapping[str, Any] | None = None,
         allow_external_entries: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from io_core.errors import DeltaCATError, NotFoundError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "connect"]
 
 ENVIRONMENT = "DELTACAT_PLANNER"
-TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name, not a token
+TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name, no token  # a variable's name, not a token
 
 
 class Client:
@@ -118,7 +118,7 @@ class Client:
     def __hash__(self) -> int:
         return hash(self.target)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

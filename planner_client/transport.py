@@ -113,7 +113,9 @@ class HttpTransport:
                 return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
             return msgspec.json.decode(response.content, type=endpoint.response)
         except (msgspec.MsgspecError, KeyError, OSError) as error:
-            raise DeltaCATError(f"{self.url} gave an answer that cannot be read: {error}") from error
+            raise DeltaCATError(
+                f"{self.url} gave an answer that cannot be read: {error}"
+            ) from error
 
     def _session(self) -> requests.Session:
         # A forked child must not share its parent's sockets.
@@ -128,7 +130,9 @@ class HttpTransport:
     def _send(self, attempts: int, method: str, url: str, **request: Any) -> requests.Response:
         # Any: requests' own keyword arguments.
         for attempt in range(1, attempts + 1):
-            wait_s = min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311
+            # Spread out, so that clients that lost one planner do not come back at once.
+            spread = random.uniform(0.5, 1)  # noqa: S311  # not a secret
+            wait_s = spread * min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1))
             try:
                 response = self._session().request(method, url, timeout=self._timeout_s, **request)
             except requests.RequestException as error:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner_client.protocol.catalogs import GET_CATALOG, HEALTH, LIST_CATALOGS
-from planner_client.protocol.endpoint import Endpoint
 from planner_client.protocol.namespaces import (
     CREATE_NAMESPACE,
     GET_NAMESPACE,
@@ -21,6 +20,9 @@ from planner_client.protocol.tables import (
     TABLE_EXISTS,
 )
 from planner_client.protocol.writes import ABORT, COMMIT, GET_SESSION, HEARTBEAT, STAGE
+
+if TYPE_CHECKING:
+    from planner_client.protocol.endpoint import Endpoint
 
 __all__ = ["ENDPOINTS"]
 

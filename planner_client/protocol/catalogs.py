@@ -47,6 +47,4 @@ class GetCatalog(Request, frozen=True, kw_only=True):
 
 HEALTH = Endpoint("health", "GET", "/health", HealthRequest, Health)
 LIST_CATALOGS = Endpoint("list_catalogs", "GET", "/v1/catalogs", ListCatalogs, Catalogs)
-GET_CATALOG = Endpoint(
-    "get_catalog", "GET", "/v1/catalogs/{catalog_name}", GetCatalog, CatalogInfo
-)
+GET_CATALOG = Endpoint("get_catalog", "GET", "/v1/catalogs/{catalog_name}", GetCatalog, CatalogInfo)

@@ -37,4 +37,6 @@ class PlanRequest(Request, frozen=True, kw_only=True):
     row_limit: Query[int | None] = None
 
 
-PLAN = Endpoint("plan", "POST", "/v1/namespaces/{namespace}/tables/{table}/plan", PlanRequest, ReadPlan)
+PLAN = Endpoint(
+    "plan", "POST", "/v1/namespaces/{namespace}/tables/{table}/plan", PlanRequest, ReadPlan
+)

@@ -96,7 +96,5 @@ STAGE = Endpoint(
 )
 GET_SESSION = Endpoint("get_session", "GET", _SESSION, SessionRequest, WriteSession)
 HEARTBEAT = Endpoint("heartbeat", "POST", f"{_SESSION}/heartbeat", HeartbeatRequest, WriteSession)
-COMMIT = Endpoint(
-    "commit", "POST", f"{_SESSION}/commit", CommitRequest, WriteSession, mutates=True
-)
+COMMIT = Endpoint("commit", "POST", f"{_SESSION}/commit", CommitRequest, WriteSession, mutates=True)
 ABORT = Endpoint("abort", "POST", f"{_SESSION}/abort", AbortRequest, WriteSession)

@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except DeltaCATError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    uvicorn.run(build_app(planner), host=given.host, port=given.port, log_level="info", access_log=False)
+    uvicorn.run(
+        build_app(planner), host=given.host, port=given.port, log_level="info", access_log=False
+    )
     return 0
 
 

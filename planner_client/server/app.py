@@ -36,7 +36,9 @@ def build_app(planner: EmbeddedPlanner) -> Starlette:
         Route(endpoint.path, _serve(planner, endpoint), methods=[endpoint.method])
         for endpoint in ENDPOINTS
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route, Exception: _failed})
+    return Starlette(
+        routes=routes, exception_handlers={HTTPException: _no_route, Exception: _failed}
+    )
 
 
 # Any: each endpoint has its own request and response.
@@ -102,4 +104,6 @@ async def _no_route(http: HttpRequest, error: Exception) -> Response:
 
 
 async def _failed(http: HttpRequest, error: Exception) -> Response:
-    return _refusal(DeltaCATError(f"the planner failed on {http.method} {http.url.path}; see its log"))
+    return _refusal(
+        DeltaCATError(f"the planner failed on {http.method} {http.url.path}; see its log")
+    )

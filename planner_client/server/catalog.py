@@ -94,7 +94,8 @@ def current_seq(db: apsw.Connection) -> int:
 
 def _find_namespace(db: apsw.Connection, name: str, snapshot: int) -> tuple[int, str | None]:
     found = db.execute(
-        f"SELECT namespace_id, properties FROM namespace WHERE name = ?2 AND {_AT}", (snapshot, name)
+        f"SELECT namespace_id, properties FROM namespace WHERE name = ?2 AND {_AT}",
+        (snapshot, name),
     ).fetchone()
     if found is None:
         raise NotFoundError.of("namespace", name, _names(db, "namespace", snapshot))
@@ -202,7 +203,10 @@ def _with_id(scheme: S) -> S:
 def add_namespace(write: Write, name: str, properties: dict[str, Any] | None) -> int:
     """Make a namespace that is known to be absent."""
     return write.insert(
-        "namespace", name=check_name("namespace", name), properties=_dumps(properties), begin_seq=write.seq()
+        "namespace",
+        name=check_name("namespace", name),
+        properties=_dumps(properties),
+        begin_seq=write.seq(),
     )
 
 
@@ -217,7 +221,9 @@ def add_table(write: Write, request: CreateTable, definition: Definition) -> int
     version = request.table_version or "1"
     number = _VERSION.fullmatch(version)
     if number is None:
-        raise SchemaValidationError(f"{version!r} is no table version: use a number, or word.number")
+        raise SchemaValidationError(
+            f"{version!r} is no table version: use a number, or word.number"
+        )
     table_id = write.insert(
         "tbl",
         uuid=str(uuid.uuid4()),
@@ -251,7 +257,9 @@ def add_table(write: Write, request: CreateTable, definition: Definition) -> int
     return version_id
 
 
-def create_namespace(planner: EmbeddedPlanner, request: CreateNamespace, write: Write) -> NamespaceCreated:
+def create_namespace(
+    planner: EmbeddedPlanner, request: CreateNamespace, write: Write
+) -> NamespaceCreated:
     """Handle `create_namespace`."""
     name = check_name("namespace", request.namespace)
     if name in _names(write.db, "namespace", current_seq(write.db)):
@@ -286,7 +294,9 @@ def create_table(planner: EmbeddedPlanner, request: CreateTable, write: Write) -
     """Handle `create_table`."""
     definition = define(request.schema_def, request.partition_scheme, request.sort_scheme)
     try:
-        found = find_version(write.db, request.namespace, request.table, None, current_seq(write.db))
+        found = find_version(
+            write.db, request.namespace, request.table, None, current_seq(write.db)
+        )
     except NotFoundError as error:
         if error.details.get("namespace") and not request.auto_create_namespace:
             raise
@@ -296,7 +306,9 @@ def create_table(planner: EmbeddedPlanner, request: CreateTable, write: Write) -
                 f"table {request.namespace}.{request.table} already exists; "
                 "pass fail_if_exists=False to use it as it is"
             )
-        return TableCreated(request.table, request.namespace, created=False, table_version=found.version)
+        return TableCreated(
+            request.table, request.namespace, created=False, table_version=found.version
+        )
     add_table(write, request, definition)
     version = request.table_version or "1"
     return TableCreated(request.table, request.namespace, created=True, table_version=version)
@@ -324,7 +336,9 @@ def table_exists(planner: EmbeddedPlanner, request: TableExists) -> TableExisten
     exists = True
     with planner.store.read() as db:
         try:
-            find_version(db, request.namespace, request.table, request.table_version, current_seq(db))
+            find_version(
+                db, request.namespace, request.table, request.table_version, current_seq(db)
+            )
         except NotFoundError:
             exists = False
     return TableExistence(request.namespace, request.table, exists)

@@ -184,7 +184,10 @@ def _partition_columns(
     values = [msgspec.json.decode(row[1]) for row in found]
     positions = pa.array(np.searchsorted(ids, partitions))
     return [
-        (f"partition:{i}", load_array([v[i] for v in values], value_type(key, schema)).take(positions))
+        (
+            f"partition:{i}",
+            load_array([v[i] for v in values], value_type(key, schema)).take(positions),
+        )
         for i, key in enumerate(scheme.keys)
     ]
 

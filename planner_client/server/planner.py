@@ -22,7 +22,6 @@ from planner_client.protocol.catalogs import (
     HealthRequest,
     ListCatalogs,
 )
-from planner_client.protocol.endpoint import Endpoint, Request
 from planner_client.server import catalog, planning, writes
 from planner_client.server.columns import ColumnCache
 from planner_client.server.store import Store
@@ -30,6 +29,7 @@ from planner_client.server.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.server.store import Write
 
 __all__ = ["HANDLERS", "EmbeddedPlanner"]

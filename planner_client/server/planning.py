@@ -31,6 +31,14 @@ __all__ = ["plan", "resolve_snapshot"]
 Rows = npt.NDArray[np.int64]
 
 
+class _Seen(NamedTuple):
+    """A table version at a snapshot."""
+
+    version: Version
+    columns: FileColumns
+    snapshot: int
+
+
 class _Survivors(NamedTuple):
     """Which files are left, in reading order, and how the others went."""
 
@@ -50,15 +58,20 @@ def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
         raise RequestRejectedError("file_offset must be at least 0 and max_files at least 1")
     with planner.store.read() as db:
         snapshot = resolve_snapshot(db, request.snapshot, request.as_of, planner.store.clock_ns())
-        version = find_version(db, request.namespace, request.table, request.table_version, snapshot)
+        version = find_version(
+            db, request.namespace, request.table, request.table_version, snapshot
+        )
         check_columns(request.columns or (), version.schema)
         predicate = parse(request.filter_predicate)
         bound = Constant(True) if predicate is None else bind(predicate, version.schema)
-        columns = planner.columns.get(db, version.version_id, version.schema, version.partition_scheme)
-        left = _prune(columns, version, bound, snapshot)
-        page = _page(left, columns, request) if request.include_files else slice(0, 0)
-        header = _header(version, columns, left, page, request, snapshot)
-        files = _files(planner, db, version, columns, left, page, request)
+        columns = planner.columns.get(
+            db, version.version_id, version.schema, version.partition_scheme
+        )
+        seen = _Seen(version, columns, snapshot)
+        left = _prune(seen, bound)
+        page = _page(seen, left, request) if request.include_files else slice(0, 0)
+        header = _header(seen, left, page, request)
+        files = _files(planner, db, seen, left, page, request)
     return ReadPlan(header, files)
 
 
@@ -85,7 +98,8 @@ def resolve_snapshot(
     return snapshot
 
 
-def _prune(columns: FileColumns, version: Version, bound: Predicate, snapshot: int) -> _Survivors:
+def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
+    version, columns, snapshot = seen
     files = columns.files
     sizes = files.column("content_length").to_numpy()
     records = files.column("record_count").to_numpy()
@@ -140,15 +154,15 @@ def _step(name: str, columns: frozenset[str], gone: Mask, sizes: Rows) -> Pruned
     return Pruned(name, tuple(sorted(columns)), int(gone.sum()), int(sizes[gone].sum()))
 
 
-def _page(left: _Survivors, columns: FileColumns, request: PlanRequest) -> slice:
+def _page(seen: _Seen, left: _Survivors, request: PlanRequest) -> slice:
     """Which survivors to list: a page of files, never through a merge group, with enough rows."""
     rows = left.rows
     if request.row_limit is not None and not left.merges:
-        rows = rows[: _enough(left, columns, request.row_limit)]
+        rows = rows[: _enough(seen.columns, left, request.row_limit)]
     start = min(request.file_offset, len(rows))
     end = len(rows) if request.max_files is None else min(start + request.max_files, len(rows))
     if left.merges:
-        partitions = columns.partition[rows]
+        partitions = seen.columns.partition[rows]
         if 0 < start < len(rows) and partitions[start - 1] == partitions[start]:
             raise RequestRejectedError(
                 f"file_offset {start} lies inside a group of files that merge: "
@@ -159,21 +173,15 @@ def _page(left: _Survivors, columns: FileColumns, request: PlanRequest) -> slice
     return slice(start, end)
 
 
-def _enough(left: _Survivors, columns: FileColumns, limit: int) -> int:
+def _enough(columns: FileColumns, left: _Survivors, limit: int) -> int:
     """How many files, in order, surely hold `limit` matching rows."""
     records = columns.files.column("record_count").to_numpy()[left.rows]
     sure = np.cumsum(np.where(left.residual, 0, records))
     return int(np.searchsorted(sure, max(limit, 0), side="left")) + 1 if limit > 0 else 0
 
 
-def _header(
-    version: Version,
-    columns: FileColumns,
-    left: _Survivors,
-    page: slice,
-    request: PlanRequest,
-    snapshot: int,
-) -> PlanHeader:
+def _header(seen: _Seen, left: _Survivors, page: slice, request: PlanRequest) -> PlanHeader:
+    version, columns, snapshot = seen
     listed = page.stop - page.start
     following = page.start + listed
     limited = request.row_limit is not None and not left.merges
@@ -220,12 +228,12 @@ def _snapshot_id(columns: FileColumns, rows: Rows) -> str | None:
 def _files(
     planner: EmbeddedPlanner,
     db: apsw.Connection,
-    version: Version,
-    columns: FileColumns,
+    seen: _Seen,
     left: _Survivors,
     page: slice,
     request: PlanRequest,
 ) -> pa.Table:
+    version, columns, _ = seen
     extra = [n for n in columns.files.column_names if n.startswith("partition:")]
     if request.include_column_stats:
         wanted = set(request.columns or version.schema.names)
@@ -235,7 +243,9 @@ def _files(
     files = columns.files.select([*plain, *extra]).take(rows)
     paths = [planner.absolute(p) for p in files.column("path").to_pylist()]
     files = files.set_column(files.column_names.index("path"), "path", pa.array(paths, pa.string()))
-    files = files.append_column("partition_id", _partition_ids(db, version, columns.partition[rows]))
+    files = files.append_column(
+        "partition_id", _partition_ids(db, version, columns.partition[rows])
+    )
     files = files.append_column("residual", pa.array(left.residual[page], pa.bool_()))
     return files.select([*FILE_COLUMNS.names, *extra])
 

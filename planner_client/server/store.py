@@ -29,7 +29,18 @@ FORMAT_VERSION = 1
 # SQLite before this could lose a WAL reset under load.
 _OLDEST_SQLITE = (3, 51, 3)
 _BUSY_MS = 60_000
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "glusterfs", "afs"}
+_NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "fuse.sshfs",
+    "ceph",
+    "lustre",
+    "glusterfs",
+    "afs",
+}
 
 Row = tuple[Any, ...]
 
@@ -210,7 +221,9 @@ class Store:
         try:
             db.execute("BEGIN")
         except apsw.NotADBError as error:
-            raise CatalogRootError(f"{self.path} is not a ledger of this project: {error}") from None
+            raise CatalogRootError(
+                f"{self.path} is not a ledger of this project: {error}"
+            ) from None
         try:
             yield db
         finally:

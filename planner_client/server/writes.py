@@ -8,7 +8,6 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import pyarrow as pa
 
 from io_core.errors import (
     AlreadyExistsError,
@@ -20,7 +19,14 @@ from io_core.errors import (
     UnsupportedError,
 )
 from io_core.literal import dump_array, load_array
-from io_core.model import DeltaType, PartitionScheme, WriteEntry, WriteMode, WriteSession
+from io_core.model import (
+    ColumnStats,
+    DeltaType,
+    PartitionScheme,
+    WriteEntry,
+    WriteMode,
+    WriteSession,
+)
 from io_core.partition import value_type
 from io_core.schema import decode_schema, encode_schema, merge_keys_of
 from io_core.storage import local_path
@@ -63,6 +69,14 @@ class _Kept(msgspec.Struct, frozen=True):
     create: CreateTable | None = None
     external: bool = False
     operation_id: str | None = None
+
+
+class _Placed(NamedTuple):
+    """An entry, its partition by the ledger's id, and its file's size in bytes."""
+
+    entry: WriteEntry
+    partition_id: int
+    size: int
 
 
 class _Target(NamedTuple):
@@ -113,7 +127,11 @@ def stage(planner: EmbeddedPlanner, request: StageRequest, write: Write) -> Writ
         if request.mode not in _MODES_THAT_CREATE or request.create_if_missing is None:
             # Says which part of the name is missing, and what is like it.
             find_version(
-                write.db, request.namespace, request.table, request.table_version, current_seq(write.db)
+                write.db,
+                request.namespace,
+                request.table,
+                request.table_version,
+                current_seq(write.db),
             )
         create = _creation(request)
         schema = define(create.schema_def, create.partition_scheme, create.sort_scheme)
@@ -188,7 +206,9 @@ def _keep(write: Write, kept: _Kept) -> None:
 
 
 def _kept(db: apsw.Connection, session_id: str) -> _Kept:
-    row = db.execute("SELECT body FROM write_session WHERE session_id = ?", (session_id,)).fetchone()
+    row = db.execute(
+        "SELECT body FROM write_session WHERE session_id = ?", (session_id,)
+    ).fetchone()
     if row is None:
         raise NotFoundError(f"write session {session_id!r} not found")
     return msgspec.json.decode(row[0], type=_Kept)
@@ -261,8 +281,9 @@ def commit(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> Wr
         raise RequestRejectedError("two entries name the same file")
     target = _target(write, kept)
     partitions = _place(write, target.version, request.entries, session.mode)
-    if request.entries:
-        _register(planner, write, target, session, request.entries, partitions, sizes)
+    placed = list(map(_Placed, request.entries, partitions, sizes))
+    if placed:
+        _register(planner, write, target, session, placed)
     done = msgspec.structs.replace(
         session,
         session_version=session.session_version + 1,
@@ -289,7 +310,9 @@ def _check_entry(session: WriteSession, entry: WriteEntry, *, external: bool) ->
             f"entry {entry.path} is not below the session's data_dir {session.data_dir}"
         )
     if entry.record_count < 0:
-        raise RequestRejectedError(f"entry {entry.path}: record_count {entry.record_count} is negative")
+        raise RequestRejectedError(
+            f"entry {entry.path}: record_count {entry.record_count} is negative"
+        )
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -412,15 +435,13 @@ def _register(
     write: Write,
     target: _Target,
     session: WriteSession,
-    entries: Sequence[WriteEntry],
-    partitions: list[int],
-    sizes: list[int],
+    placed: Sequence[_Placed],
 ) -> None:
     seq = write.seq(f"{session.mode} {session.namespace}.{session.table}")
     version = target.version
     deletes = msgspec.json.encode(list(version.merge_keys)).decode()
     rows = []
-    for entry, partition_id, size in zip(entries, partitions, sizes, strict=True):
+    for entry, partition_id, size in placed:
         path = planner.relative(entry.path)
         locators = (entry.entry_params or {}).get("equality_field_locators")
         columns = msgspec.json.encode(locators).decode() if locators else deletes
@@ -456,21 +477,20 @@ def _register(
         first_file_id=first,
         last_file_id=first + len(rows) - 1,
         encoding="msgpack",
-        body=pack_segment(_checked(version.schema, entries), [e.column_stats for e in entries]),
+        body=pack_segment(version.schema, [_stats(p.entry) for p in placed]),
     )
 
 
-def _checked(schema: pa.Schema, entries: Sequence[WriteEntry]) -> pa.Schema:
-    """The schema, once the entries' statistics cannot contradict their own row counts."""
-    for entry in entries:
-        for column, stats in (entry.column_stats or {}).items():
-            for count in (stats.null_count, stats.nan_count):
-                if count is not None and not 0 <= count <= entry.record_count:
-                    raise SchemaValidationError(
-                        f"entry {entry.path}, column {column!r}: a count of {count} "
-                        f"in {entry.record_count} rows"
-                    )
-    return schema
+def _stats(entry: WriteEntry) -> dict[str, ColumnStats] | None:
+    """The entry's statistics, unless its own row count contradicts them."""
+    for column, stats in (entry.column_stats or {}).items():
+        for count in (stats.null_count, stats.nan_count):
+            if count is not None and not 0 <= count <= entry.record_count:
+                raise SchemaValidationError(
+                    f"entry {entry.path}, column {column!r}: a count of {count} "
+                    f"in {entry.record_count} rows"
+                )
+    return entry.column_stats
 
 
 def _file_hash(path: str, size: int, records: int) -> bytes:

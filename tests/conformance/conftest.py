@@ -1,0 +1,68 @@
+"""Every engine, through every way to a planner: the fixtures that conformance tests ask for."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from planner_client import Client
+from tests.conformance.engines import ENGINES, Engine
+from tests.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """A planner in this process."""
+    return Client(tmp_path_factory.mktemp("embedded") / "catalog")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A planner in another process, over HTTP."""
+    with serving(tmp_path_factory.mktemp("served") / "catalog") as url:
+        yield Client(url)
+
+
+@pytest.fixture(params=["embedded", "http"])
+def planner(request: pytest.FixtureRequest) -> Client:
+    """A client, once for each way to its planner."""
+    name = {"embedded": "embedded", "http": "served"}[request.param]
+    client: Client = request.getfixturevalue(name)
+    return client
+
+
+@pytest.fixture
+def fresh() -> Callable[[], str]:
+    """Names of tables that are not there yet: the planners of this session are shared."""
+    return lambda: f"ns{next(_NUMBERS)}.table"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(engine, id=engine.name, marks=[pytest.mark.cluster] * (engine.name == "ray"))
+        for engine in ENGINES
+    ]
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Every engine in turn."""
+    found: Engine = request.param
+    if found.name == "ray":
+        request.getfixturevalue("cluster")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of this machine."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()

@@ -1,0 +1,168 @@
+"""How does each engine read a table? One small face for all of them, so that tests are said once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from tests.strategies import to_daft, to_polars, to_ray
+
+if TYPE_CHECKING:
+    from planner_client import Client
+    from tests.oracle import Dialect
+    from tests.strategies import Query
+
+__all__ = ["ENGINES", "Arrow", "Engine"]
+
+
+class Engine(Protocol):
+    """One way to read a table.
+
+    Attributes:
+        name: As in a test's id.
+        dialect: What the engine's own expressions mean where engines differ; None: it has none.
+        keeps_order: Whether a limit returns the first rows, not just so many.
+        examples: Share of the property tests' examples that the engine can afford.
+    """
+
+    name: str
+    dialect: Dialect | None
+    keeps_order: bool
+    examples: float
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        """Answer a query whose predicate is this project's own."""
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        """Answer a query in the engine's own words: its filter, its projection, its limit."""
+
+
+class Arrow:
+    """The Arrow lane: client.read."""
+
+    name = "arrow"
+    dialect: Dialect | None = None
+    keeps_order = True
+    examples = 1.0
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        namespace, name = table.split(".")
+        return planner.catalog.read(
+            namespace=namespace,
+            table=name,
+            filter_predicate=query.ast,
+            columns=query.columns,
+            limit=query.limit,
+            offset=query.offset,
+        )
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        return self.read(planner, table, query)
+
+
+class Polars:
+    """pl.scan_deltacat."""
+
+    name = "polars"
+    dialect: Dialect | None = "polars"
+    keeps_order = True
+    examples = 1.0
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        from deltacat_sources.polars import scan_deltacat
+
+        return _polars(scan_deltacat(table, planner=planner, predicate=query.ast), query)
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        from deltacat_sources.polars import scan_deltacat
+
+        frame = scan_deltacat(table, planner=planner)
+        if query.ast is not None:
+            frame = frame.filter(to_polars(query.ast, schema))
+        return _polars(frame, query)
+
+
+# Any: an engine's own, untyped frame.
+def _polars(frame: Any, query: Query) -> pa.Table:
+    if query.limit is not None or query.offset:
+        frame = frame.slice(query.offset, query.limit)
+    if query.columns is not None:
+        frame = frame.select(query.columns)
+    return frame.collect().to_arrow()
+
+
+class Daft:
+    """daft.read_deltacat, on Daft's native runner."""
+
+    name = "daft"
+    dialect: Dialect | None = "daft"
+    keeps_order = False
+    examples = 0.5
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        from deltacat_sources.daft import read_deltacat
+
+        return _daft(read_deltacat(table, planner=planner, predicate=query.ast), query)
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        from deltacat_sources.daft import read_deltacat
+
+        frame = read_deltacat(table, planner=planner)
+        if query.ast is not None:
+            frame = frame.where(to_daft(query.ast, schema))
+        return _daft(frame, query)
+
+
+# Any: an engine's own, untyped frame.
+def _daft(frame: Any, query: Query) -> pa.Table:
+    if query.limit is not None:
+        frame = frame.limit(query.limit + query.offset)
+    if query.columns is not None:
+        frame = frame.select(*query.columns)
+    found: pa.Table = frame.to_arrow()
+    return found.slice(query.offset)
+
+
+class Ray:
+    """DeltaCatDatasource, on a cluster of this machine."""
+
+    name = "ray"
+    dialect: Dialect | None = "arrow"
+    keeps_order = False
+    examples = 0.1
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        import ray.data
+
+        from deltacat_sources.ray import DeltaCatDatasource
+
+        source = DeltaCatDatasource(table, planner=planner, predicate=query.ast)
+        return _ray(ray.data.read_datasource(source), query)
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        import ray.data
+
+        from deltacat_sources.ray import DeltaCatDatasource
+
+        dataset = ray.data.read_datasource(DeltaCatDatasource(table, planner=planner))
+        if query.ast is not None:
+            dataset = dataset.filter(expr=to_ray(query.ast, schema))
+        return _ray(dataset, query)
+
+
+# Any: an engine's own, untyped frame.
+def _ray(dataset: Any, query: Query) -> pa.Table:
+    import ray
+
+    if query.limit is not None:
+        dataset = dataset.limit(query.limit + query.offset)
+    if query.columns is not None:
+        dataset = dataset.select_columns(list(query.columns))
+    blocks = ray.get(list(dataset.to_arrow_refs()))
+    filled = [block for block in blocks if block.num_rows]
+    found = pa.concat_tables(filled) if filled else blocks[0] if blocks else pa.table({})
+    return found.slice(query.offset)
+
+
+ENGINES: tuple[Engine, ...] = (Arrow(), Polars(), Daft(), Ray())
