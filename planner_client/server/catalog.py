@@ -54,7 +54,24 @@ if TYPE_CHECKING:
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.store import Write
 
-__all__ = ["Definition", "Version", "add_table", "current_seq", "define", "find_version"]
+__all__ = [
+    "Definition",
+    "Version",
+    "add_namespace",
+    "add_table",
+    "create_namespace",
+    "create_table",
+    "current_seq",
+    "define",
+    "describe_table",
+    "find_version",
+    "get_namespace",
+    "list_namespaces",
+    "list_table_versions",
+    "list_tables",
+    "namespace_exists",
+    "table_exists",
+]
 
 _VERSION = re.compile(r"(?:\w+\.)?(\d{1,18})", re.ASCII)
 _AT = "begin_seq <= ?1 AND (end_seq IS NULL OR end_seq > ?1)"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from io_core.errors import CatalogRootError
 from io_core.literal import kind_of, load_array
 from io_core.partition import value_type
 from io_core.schema import FIELD_ID
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     from io_core.model import ColumnStats, PartitionScheme
 
-__all__ = ["ColumnCache", "FileColumns", "pack_segment"]
+__all__ = ["ENCODING", "ColumnCache", "FileColumns", "pack_segment"]
 
+ENCODING = "msgpack"
 _LIVE = np.iinfo(np.int64).max
 _PLAIN = {
     "path": pa.string(),
@@ -200,11 +202,11 @@ def _stats_columns(
     after: int,
 ) -> list[tuple[str, pa.Array]]:
     found = db.execute(
-        "SELECT first_file_id, last_file_id, body FROM segment"
+        "SELECT first_file_id, last_file_id, encoding, body FROM segment"
         " WHERE version_id = ? AND first_file_id > ? ORDER BY first_file_id",
         (version_id, after),
     ).fetchall()
-    segments = [(int(lo), int(hi), msgspec.msgpack.decode(body)) for lo, hi, body in found]
+    segments = [(int(lo), int(hi), _unpack(encoding, body)) for lo, hi, encoding, body in found]
     columns = []
     for field in schema:
         if kind_of(field.type) == "other":
@@ -215,6 +217,17 @@ def _stats_columns(
         for kind, values, dtype in zip(_KINDS, parts, dtypes, strict=True):
             columns.append((f"{kind}:{field.name}", load_array(values, dtype)))
     return columns
+
+
+# Any: the JSON scalars that `pack_segment` wrote.
+def _unpack(encoding: str, body: bytes) -> dict[str, Any]:
+    if encoding != ENCODING:
+        raise CatalogRootError(
+            f"the ledger holds statistics encoded as {encoding!r}, which this release cannot read: "
+            "upgrade deltacat-sources"
+        )
+    found: dict[str, Any] = msgspec.msgpack.decode(body)
+    return found
 
 
 def _values(

@@ -39,7 +39,7 @@ from planner_client.server.catalog import (
     define,
     find_version,
 )
-from planner_client.server.columns import pack_segment
+from planner_client.server.columns import ENCODING, pack_segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -476,7 +476,7 @@ def _register(
         version_id=version.version_id,
         first_file_id=first,
         last_file_id=first + len(rows) - 1,
-        encoding="msgpack",
+        encoding=ENCODING,
         body=pack_segment(version.schema, [_stats(p.entry) for p in placed]),
     )
 

@@ -1,0 +1,113 @@
+# What a developer types. Each target first makes what it needs, from Python 3.11, pip and make alone.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python)
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin
+CODE := io_core planner_client deltacat_sources benchmarks tests docs .ci/read_from_wheel.py
+
+# Stamps carry a checksum of what they stand for, so a new checkout or a changed pin is noticed by
+# content and an unchanged one costs nothing. The place counts: an environment cannot be moved.
+checksum = $(shell { pwd; echo $(PYTHON); cat $(1); } | cksum | tr ' ' -)
+BUILD := requirements/build.txt
+PLACE := $(VENV)/.place-$(call checksum,/dev/null)
+DEMO := $(VENV)/.demo-$(call checksum,pyproject.toml $(BUILD) requirements/demo.txt)
+DEV := $(VENV)/.dev-$(call checksum,pyproject.toml $(BUILD) requirements/dev.txt)
+BENCH := $(VENV)/.bench-$(call checksum,pyproject.toml $(BUILD) requirements/bench.txt)
+
+# demo < dev < bench: each holds the one before it at the same versions, so any larger one will do.
+FOR_DEMO := $(or $(wildcard $(BENCH)),$(wildcard $(DEV)),$(DEMO))
+FOR_DEV := $(or $(wildcard $(BENCH)),$(DEV))
+
+UV := $(or $(shell command -v uv),.uv/$(call checksum,requirements/uv.txt)/bin/uv)
+COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --annotation-style line \
+	--custom-compile-command 'make lock' $(ARGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two targets named at once share one environment, which is built once.
+.NOTPARALLEL:
+.PHONY: help demo test check test-full bench lint format wheel lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
+		do printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+demo: $(FOR_DEMO) ## One table, written once, read by Polars, Daft and Ray
+	@$(RUN)/python docs/demo/flights.py $(ARGS)
+
+test: $(FOR_DEV) ## The whole test suite (JOBS=1: in one process; ARGS: for pytest)
+	@echo '==> tests: all, in $(JOBS) processes'
+	@HYPOTHESIS_PROFILE=ci $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: lint ## lint, and the tests that start no cluster: under two minutes
+	@echo '==> tests: those without a cluster, few examples'
+	@HYPOTHESIS_PROFILE=check $(RUN)/python -m pytest -n $(JOBS) -m 'not cluster' $(ARGS)
+
+test-full: $(FOR_DEV) ## The whole test suite, property tests at their full counts
+	@echo '==> tests: all, property tests at their full counts'
+	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
+
+bench: $(BENCH) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
+	@$(RUN)/python -m benchmarks all $(ARGS)
+
+lint: $(FOR_DEV) ## Formatting, ruff, mypy --strict and codespell
+	@echo '==> ruff format --check'
+	@$(RUN)/ruff format --check --quiet .
+	@echo '==> ruff check'
+	@$(RUN)/ruff check --quiet .
+	@echo '==> mypy --strict $(CODE)'
+	@$(RUN)/mypy $(CODE)
+	@echo '==> codespell'
+	@$(RUN)/codespell
+
+format: $(FOR_DEV) ## Format the code and apply ruff's safe fixes
+	@$(RUN)/ruff check --quiet --fix-only .
+	@$(RUN)/ruff format .
+
+wheel: $(UV) ## Build the wheel, install it into an empty environment, read a table there
+	@UV=$(UV) PYTHON=$(PYTHON) .ci/wheel
+
+lock: $(UV) ## Pin the requirements again (ARGS=--upgrade: to the newest releases)
+	@echo '==> requirements: pinning'
+	@$(COMPILE) requirements/uv.in --output-file requirements/uv.txt
+	@$(COMPILE) requirements/build.in --output-file $(BUILD)
+	@$(COMPILE) --extra dev --extra bench pyproject.toml --output-file requirements/bench.txt
+	@$(COMPILE) --extra dev --constraints requirements/bench.txt pyproject.toml --output-file requirements/dev.txt
+	@$(COMPILE) --extra demo --constraints requirements/bench.txt pyproject.toml --output-file requirements/demo.txt
+
+clean: ## Remove the environment and every cache
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.uv/%/bin/uv: requirements/uv.txt
+	@echo '==> uv: the pinned release, by pip, into .uv'
+	@rm -rf .uv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --root-user-action ignore \
+		--require-hashes --only-binary :all: --target .uv/$* --requirement requirements/uv.txt
+	@touch $@
+
+$(VENV)/.place-%: | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	@echo '==> environment: $(VENV), by $(PYTHON)'
+	@$(UV) venv --quiet --clear --no-python-downloads --python $(PYTHON) $(VENV)
+	@touch $@
+
+# One rule per set: a pattern cannot take the set's name from the middle of the target.
+define environment
+$($(1)): $(PLACE) | $(UV)
+	@echo '==> packages: requirements/$(2).txt into $(VENV), every hash checked'
+	@rm -f $(VENV)/.demo-* $(VENV)/.dev-* $(VENV)/.bench-*
+	@$(UV) pip sync --quiet --no-python-downloads --python $(RUN)/python --require-hashes \
+		--build-constraints $(BUILD) requirements/$(2).txt
+	@echo '==> project: this checkout, editable, into $(VENV)'
+	@$(UV) pip install --quiet --no-python-downloads --python $(RUN)/python --no-deps \
+		--build-constraints $(BUILD) --editable .
+	@touch $$@
+endef
+$(eval $(call environment,DEMO,demo))
+$(eval $(call environment,DEV,dev))
+$(eval $(call environment,BENCH,bench))

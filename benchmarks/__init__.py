@@ -1,0 +1,10 @@
+"""Which questions do the benchmarks answer? Name -> module with `run(quick) -> Report`."""
+
+from __future__ import annotations
+
+__all__ = ["BENCHMARKS"]
+
+# A new benchmark is one module and one line here.
+BENCHMARKS: dict[str, str] = {
+    "scan": "benchmarks.scan",
+}

@@ -1,0 +1,50 @@
+"""What every test gets: hypothesis profiles, a settled environment, one process for clusters."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The Makefile chooses: "check" for a first look, "ci" for every change, "full" for make test-full.
+# Only "full" looks for new examples; the others try the same ones in every run.
+for _name, _examples, _derandomize in (
+    ("check", 10, True),
+    ("ci", 60, True),
+    ("full", 1000, False),
+):
+    settings.register_profile(
+        _name,
+        max_examples=_examples,
+        derandomize=_derandomize,
+        # An example may start an engine or sync to disk: how long that takes says nothing.
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Before any engine is imported, and inherited by the processes that tests start.
+os.environ |= {
+    "DO_NOT_TRACK": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Tokens would be written to the home directory.
+    "RAY_AUTH_MODE": "disabled",
+    # Else Daft takes Ray's runner as soon as another test of the process has started a cluster.
+    "DAFT_RUNNER": "native",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests marked `cluster` in one process of a parallel run, for one cluster in all."""
+    for item in items:
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(autouse=True)
+def _no_planner_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own planner stays out of the tests."""
+    monkeypatch.delenv("DELTACAT_PLANNER", raising=False)
