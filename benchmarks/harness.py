@@ -1,8 +1,8 @@
 """How is something measured? Interleaved rounds, medians, new processes, and a table of it all.
 
 The sides of a comparison take turns: one call each per round, beginning with another side every
-round, so that a slow spell of the machine falls on all of them. The first round warms up and is
-dropped. Figures are medians; CPU is user and system time of all threads of the process.
+round, so that a slow spell of the machine falls on all of them. A first round warms up and is
+dropped, but for new processes, which have nothing to warm. Figures are medians; CPU is user and system time of all threads of the process.
 """
 
 from __future__ import annotations
@@ -139,20 +139,23 @@ def measure(call: Callable[[], object]) -> Sample:
     return Sample(wall * 1000, cpu * 1000)
 
 
-def interleave(sides: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, Timing]:
-    """Take one sample per side and round, in turns; the first round is dropped.
+def interleave(
+    sides: Mapping[str, Callable[[], Sample]], rounds: int, *, warm_up: bool = True
+) -> dict[str, Timing]:
+    """Take one sample per side and round, in turns.
 
     Args:
         sides: Name -> what takes a sample.
         rounds: How many rounds count.
+        warm_up: Whether one more round goes before them and is dropped.
     """
     names = list(sides)
     samples: dict[str, list[Sample]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
+    for turn in range(-warm_up, rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
             sample = sides[name]()
-            if turn:
+            if turn >= 0:
                 samples[name].append(sample)
     return {name: _timing(found) for name, found in samples.items()}
 

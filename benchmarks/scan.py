@@ -221,9 +221,10 @@ def _rows(fixture: Fixture, sides: Sequence[Side], files: int, rounds: int) -> I
             "held handle": _held_handles(sides, handles, query, files),
             "reused frame": _reused_frames(frames, query, files),
         }.items():
-            # A new process costs seconds of imports that do not count.
-            count = max(rounds // 3, 2) if mode == "new process" else rounds
-            yield _row(query, mode, harness.interleave(calls, count), checked)
+            new = mode == "new process"
+            # A new process costs seconds of imports, which do not count but take their time.
+            count = rounds // 3 if new else rounds
+            yield _row(query, mode, harness.interleave(calls, count, warm_up=not new), checked)
 
 
 Calls = dict[str, "Callable[[], Sample]"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from io_core.errors import UnsupportedError
 from io_core.formats import parquet
 from io_core.merge import Delta, merge
 from io_core.predicate import bind, columns_of, to_arrow
-from io_core.schema import align, check_columns
+from io_core.schema import align, check_columns, without_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,9 +51,11 @@ def execute(
     schema = plan.schema
     wanted = list(schema.names if columns is None else columns)
     check_columns(wanted, schema)
-    bound = None if predicate is None else bind(predicate, schema)
+    working = pa.schema([f.with_type(without_views(f.type)) for f in schema])
+    bound = None if predicate is None else bind(predicate, working)
     needed = frozenset(wanted) | columns_of(bound)
-    read_schema = pa.schema([f for f in schema if f.name in needed])
+    read_schema = pa.schema([f for f in working if f.name in needed])
+    shape = _shape(schema, wanted)
     skip, left = row_offset, row_limit
     for piece in _pieces(plan, read_schema):
         rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema))
@@ -63,7 +66,7 @@ def execute(
         if left is not None:
             rows = rows.slice(0, left)
             left -= rows.num_rows
-        yield rows
+        yield rows.cast(shape)
         if left == 0:
             return
 
@@ -79,11 +82,15 @@ def read_plan(
     """All rows of a plan as one table; see `execute`."""
     wanted = list(plan.schema.names if columns is None else columns)
     check_columns(wanted, plan.schema)
-    empty = pa.schema([pa.field(c, plan.schema.field(c).type) for c in wanted]).empty_table()
+    empty = _shape(plan.schema, wanted).empty_table()
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
     return pa.concat_tables([empty, *pieces])
+
+
+def _shape(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([pa.field(c, schema.field(c).type) for c in columns])
 
 
 def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -96,12 +103,16 @@ def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
         for row in _rows(plan):
             yield _read(plan, row, schema)
         return
-    keys = plan.merge_keys
-    needed = pa.schema([f for f in plan.schema if f.name in schema.names or f.name in keys])
     for group in plan.groups():
-        deltas = [_delta(group, row, needed) for row in _rows(group)]
-        if any(not d.delete_columns for d in deltas):
-            yield merge(deltas, keys).select(schema.names)
+        rows = _rows(group)
+        deletes = [_delete_columns(plan, row) for row in rows]
+        needed = {*schema.names, *plan.merge_keys, *itertools.chain(*deletes)}
+        working = pa.schema(
+            [f.with_type(without_views(f.type)) for f in plan.schema if f.name in needed]
+        )
+        deltas = [_delta(group, *of, working) for of in zip(rows, deletes, strict=True)]
+        if not all(deletes):
+            yield merge(deltas, plan.merge_keys).select(schema.names)
 
 
 def _rows(plan: ReadPlan) -> list[dict[str, object]]:
@@ -116,14 +127,19 @@ def _rows(plan: ReadPlan) -> list[dict[str, object]]:
     return list(plan.files.select(names).to_pylist())
 
 
-def _delta(plan: ReadPlan, row: dict[str, object], schema: pa.Schema) -> Delta:
-    position = int(str(row["stream_position"]))
+def _delete_columns(plan: ReadPlan, row: dict[str, object]) -> tuple[str, ...]:
+    """What a delete file matches by; nothing for data."""
     if row["delta_type"] != "delete":
-        return Delta(_read(plan, row, schema), position)
+        return ()
     locators = row["delete_columns"]
-    columns = tuple(json.loads(str(locators))) if locators else plan.merge_keys
-    kept = pa.schema([plan.schema.field(c) for c in columns])
-    return Delta(_read(plan, row, kept), position, columns)
+    return tuple(json.loads(str(locators))) if locators else plan.merge_keys
+
+
+def _delta(
+    plan: ReadPlan, row: dict[str, object], delete_columns: tuple[str, ...], schema: pa.Schema
+) -> Delta:
+    kept = pa.schema([schema.field(c) for c in delete_columns]) if delete_columns else schema
+    return Delta(_read(plan, row, kept), int(str(row["stream_position"])), delete_columns)
 
 
 def _read(plan: ReadPlan, row: dict[str, object], schema: pa.Schema) -> pa.Table:

@@ -50,7 +50,7 @@ def kind_of(dtype: pa.DataType) -> Kind:
     t = pa.types
     tests: tuple[tuple[Kind, bool], ...] = (
         ("bool", t.is_boolean(dtype)),
-        ("number", t.is_integer(dtype) or t.is_floating(dtype) or t.is_decimal(dtype)),
+        ("number", t.is_integer(dtype) or _is_wide_float(dtype) or t.is_decimal(dtype)),
         ("text", t.is_string(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype)),
         ("binary", t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype)),
         ("date", t.is_date(dtype)),
@@ -59,6 +59,11 @@ def kind_of(dtype: pa.DataType) -> Kind:
         ("duration", t.is_duration(dtype)),
     )
     return next((kind for kind, holds in tests if holds), "other")
+
+
+def _is_wide_float(dtype: pa.DataType) -> bool:
+    # Arrow has no kernels that compare half floats.
+    return pa.types.is_float32(dtype) or pa.types.is_float64(dtype)
 
 
 class Located(NamedTuple):
@@ -136,6 +141,8 @@ def _number(value: object, *, floats: bool) -> Fraction | float | None:
             return None
     if isinstance(value, int):
         return Fraction(value)
+    if isinstance(value, float) and floats and value == 0:
+        return value  # a fraction has no negative zero
     if isinstance(value, float | Decimal):
         return Fraction(value) if math.isfinite(value) else float(value)
     return None
@@ -343,7 +350,10 @@ def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:
     if kind_of(dtype) == "text" and all(isinstance(v, str) or v is None for v in values):
         return pa.array(values, dtype)
     if pa.types.is_floating(dtype) and all(type(v) is float or v is None for v in values):
-        return pa.array(values, dtype)
+        wide = pa.array(values, pa.float64())
+        held = wide.cast(dtype, safe=False)
+        if held.cast(pa.float64()).equals(wide):
+            return held
     if kind_of(dtype) in ("date", "timestamp"):
         try:
             text = pa.array(values, pa.string())

@@ -28,6 +28,7 @@ __all__ = ["Bounds", "check_scheme", "split", "transform", "value_bounds", "valu
 Name = Literal["identity", "year", "month", "day", "hour", "truncate", "bucket", "void"]
 
 _TEXT = re.compile(r"\s*(\w+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\w+)\s*)?\))?\s*", re.ASCII)
+_WIDEST = 2**31 - 1
 _PLAIN: tuple[Name, ...] = ("identity", "year", "month", "day", "hour", "void")
 _COMPONENTS: dict[str, Callable[[pa.Array], pa.Array]] = {
     "year": pc.year,
@@ -67,9 +68,9 @@ def _parse(key: PartitionKey) -> _Transform:
         name, width, strategy = found[1], found[2], found[3] or "default"
         if name in _PLAIN and width is None:
             return _Transform(next(p for p in _PLAIN if p == name), 0)
-        if name == "truncate" and width and int(width) > 0:
+        if name == "truncate" and width and 0 < int(width) <= _WIDEST:
             return _Transform("truncate", int(width))
-        if name == "bucket" and width and int(width) > 0:
+        if name == "bucket" and width and 0 < int(width) <= _WIDEST:
             if strategy != "default":
                 raise UnsupportedError(
                     f"partition transform {text!r}: only the default bucket is supported"
@@ -104,7 +105,7 @@ def check_scheme(scheme: PartitionScheme, schema: pa.Schema) -> None:
 
 def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
     """The type of a key's partition values: the column's own, or int32 for components and buckets."""
-    name, _ = _parse(key)
+    name, width = _parse(key)
     dtype = schema.field(key.key[0]).type
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
@@ -115,7 +116,7 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
         "month": kind in ("date", "timestamp"),
         "day": kind in ("date", "timestamp"),
         "hour": kind == "timestamp",
-        "truncate": kind in ("text", "binary") or pa.types.is_integer(dtype),
+        "truncate": kind in ("text", "binary") or _counts_to(dtype, width),
         "bucket": kind != "other",
         "void": True,
     }
@@ -124,6 +125,10 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
             f"partition transform {name!r} does not fit column {key.key[0]!r} of type {dtype}"
         )
     return dtype if name in ("identity", "truncate", "void") else pa.int32()
+
+
+def _counts_to(dtype: pa.DataType, width: int) -> bool:
+    return pa.types.is_integer(dtype) and width <= np.iinfo(dtype.to_pandas_dtype()).max
 
 
 def transform(key: PartitionKey, column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
@@ -249,8 +254,16 @@ def _years(values: pa.Array, dtype: pa.DataType, end: int) -> pa.Array:
     """First moment of each year, or with `end` the last one."""
     unit = "D" if kind_of(dtype) == "date" else dtype.unit
     years = values.fill_null(1970).to_numpy().astype(np.int64) - 1970 + end
+    # A year that the type holds only in part has no such moment, which leaves no bound there.
+    held = np.iinfo(np.int32 if unit == "D" else np.int64)
+    first, last = (
+        np.datetime64(side, unit).astype("datetime64[Y]").astype(np.int64)
+        for side in (held.min + 1, held.max)
+    )
+    outside = (years <= first) | (years > last)
+    years = np.where(outside, 0, years)
     moments = years.astype("datetime64[Y]").astype(f"datetime64[{unit}]").astype(np.int64) - end
-    mask = values.is_null().to_numpy(zero_copy_only=False)
+    mask = values.is_null().to_numpy(zero_copy_only=False) | outside
     if unit == "D":
         return pa.array(moments.astype(np.int32), mask=mask).cast(pa.date32()).cast(dtype)
     return pa.array(moments, mask=mask).cast(dtype)

@@ -29,6 +29,7 @@ __all__ = [
     "fields_of",
     "merge_keys_of",
     "schema_of",
+    "without_views",
 ]
 
 FIELD_ID = b"PARQUET:field_id"
@@ -258,6 +259,28 @@ def check_columns(columns: Iterable[str], schema: pa.Schema) -> None:
                 f"unknown column {column!r}{nearest(column, schema.names)}; "
                 f"the table has: {', '.join(schema.names)}"
             )
+
+
+def without_views(dtype: pa.DataType) -> pa.DataType:
+    """The type that Arrow can filter and take: its view types have no kernels for that yet.
+
+    Example:
+        >>> without_views(pa.list_(pa.string_view()))
+        ListType(list<item: large_string>)
+    """
+    t = pa.types
+    if t.is_string_view(dtype):
+        return pa.large_string()
+    if t.is_binary_view(dtype):
+        return pa.large_binary()
+    if t.is_struct(dtype):
+        return pa.struct([f.with_type(without_views(f.type)) for f in dtype])
+    if t.is_map(dtype):
+        return pa.map_(without_views(dtype.key_type), without_views(dtype.item_type))
+    if t.is_list(dtype) or t.is_large_list(dtype):
+        item = dtype.value_field.with_type(without_views(dtype.value_type))
+        return pa.list_(item) if t.is_list(dtype) else pa.large_list(item)
+    return dtype
 
 
 def align(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -23,7 +23,7 @@ from io_core.storage import local_path, persist
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["OpenSink", "Sink", "conform", "delete_staged", "write_schema"]
+__all__ = ["DEFAULT_ROWS_PER_FILE", "OpenSink", "Sink", "conform", "delete_staged", "write_schema"]
 
 DEFAULT_ROWS_PER_FILE = 4_000_000
 
@@ -200,13 +200,5 @@ def _partitions(
 def _sorted(rows: pa.Table, scheme: SortScheme | None) -> pa.Table:
     if scheme is None:
         return rows
-    # Stable sorts, the least key first, let every key have its own place for nulls.
-    for key in reversed(scheme.keys):
-        rows = rows.take(
-            pc.sort_indices(
-                rows,
-                sort_keys=[(key.key[0], key.sort_order)],
-                null_placement=key.null_order,
-            )
-        )
-    return rows
+    keys = [(key.key[0], key.sort_order, key.null_order) for key in scheme.keys]
+    return rows.take(pc.sort_indices(rows, sort_keys=keys))

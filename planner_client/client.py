@@ -70,6 +70,9 @@ class Client:
         create: bool = True,
     ) -> None:
         self.target = os.fspath(target)
+        if self.target and "://" not in self.target:
+            # It travels to processes that work in other directories.
+            self.target = os.path.abspath(self.target)
         self._options: dict[str, Any] = {
             "catalog": catalog,
             "user_id": user_id,

@@ -154,7 +154,7 @@ class Case:
     spec: TableSpec
     history: tuple[Commit, ...]
     queries: tuple[Query, ...]
-    max_rows_per_file: int | None = None
+    max_rows_per_file: int = 1_000_000
 
     def rows(self) -> list[Row]:
         """The rows that the oracle says are left."""
@@ -397,7 +397,7 @@ def cases(
         spec=spec,
         history=draw(histories(spec, replaces=replaces)),
         queries=tuple(asked),
-        max_rows_per_file=draw(st.sampled_from([None, 1, 2, 5])),
+        max_rows_per_file=draw(st.sampled_from([1_000_000, 1, 2, 5])),
     )
 
 

@@ -147,8 +147,10 @@ class _Table(DataSource):
             for task in self._native_tasks(plan, pushdowns):
                 yield task
             return
+        # Daft filters in any case; before that, only merged rows are worth the second look.
+        early = pushed if plan.requires_merge else None
         for piece in plan.groups() if plan.requires_merge else _files_of(plan):
-            yield _ArrowTask(piece, needed, pushed)
+            yield _ArrowTask(piece, needed, early)
 
     def _needed(self, pushdowns: Pushdowns) -> tuple[str, ...]:
         """Columns of the answer and of the filters, which Daft's list of columns leaves out."""

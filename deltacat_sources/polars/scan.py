@@ -109,8 +109,15 @@ def scan_deltacat(
         DataFileError: When a query runs: a file is missing or damaged.
 
     Example:
-        >>> flights = scan_deltacat("air.flights", planner="/data/catalog")  # doctest: +SKIP
-        >>> flights.filter(pl.col("month") == 1).select("origin").collect()  # doctest: +SKIP
+        >>> import tempfile
+        >>> from planner_client import Client
+        >>> client = Client(tempfile.mkdtemp())
+        >>> made = client.catalog.write(
+        ...     pa.table({"month": [1, 2], "origin": ["JFK", "EWR"]}), namespace="air", table="flights"
+        ... )
+        >>> flights = scan_deltacat("air.flights", planner=client)
+        >>> flights.filter(pl.col("month") == 1).collect()["origin"].to_list()
+        ['JFK']
     """
     ref = TableRef.parse(table, table_version)
     if table_version is not None:

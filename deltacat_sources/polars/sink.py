@@ -24,7 +24,7 @@ from io_core.formats.parquet import entry_of
 from io_core.literal import dump_array
 from io_core.model import TableRef
 from io_core.schema import assign_field_ids, check_columns, decode_schema, encode_schema
-from io_core.sink import Sink, write_schema
+from io_core.sink import DEFAULT_ROWS_PER_FILE, Sink, write_schema
 from io_core.storage import local_path
 from planner_client import connect
 
@@ -64,6 +64,7 @@ def sink_deltacat(
     mode: WriteMode = "auto",
     partition_by: str | Sequence[str] | None = None,
     merge_keys: str | Sequence[str] | None = None,
+    max_rows_per_file: int = DEFAULT_ROWS_PER_FILE,
 ) -> WriteSession:
     """Run a query and write its rows into a table: all of them in one commit, or none.
 
@@ -82,6 +83,7 @@ def sink_deltacat(
             `auto`, which is `merge` on a table with merge keys and `add` on others.
         partition_by: Columns whose values divide a table that is created.
         merge_keys: Columns that identify a row of a table that is created.
+        max_rows_per_file: Where files roll, if their size has not made them roll before.
 
     Returns:
         The committed session: `files_registered`, `total_records`, `snapshot`.
@@ -92,14 +94,18 @@ def sink_deltacat(
         ConcurrentModificationError: Another commit came first.
 
     Example:
-        >>> frame = pl.LazyFrame({"id": [1], "month": [3]})
-        >>> sink_deltacat(frame, "air.flights", merge_keys=["id"])  # doctest: +SKIP
+        >>> import tempfile
+        >>> from planner_client import Client
+        >>> client = Client(tempfile.mkdtemp())
+        >>> frame = pl.LazyFrame({"id": [1, 2], "month": [3, 4]})
+        >>> sink_deltacat(frame, "air.flights", planner=client, partition_by="month").files_registered
+        2
     """
     ref = TableRef.parse(table)
     client = connect(planner)
     schema = lf.collect_schema()
     wanted = _creation(schema, partition_by, merge_keys) if mode in ("auto", "create") else None
-    sink = Sink(ref, client, mode, create_if_missing=wanted).open()
+    sink = Sink(ref, client, mode, wanted, max_rows_per_file).open()
     try:
         with client.heartbeating(sink.session):
             _check_layout(sink.session, partition_by, merge_keys)
@@ -118,6 +124,7 @@ def write_deltacat(
     mode: WriteMode = "auto",
     partition_by: str | Sequence[str] | None = None,
     merge_keys: str | Sequence[str] | None = None,
+    max_rows_per_file: int = DEFAULT_ROWS_PER_FILE,
 ) -> WriteSession:
     """Write a frame into a table in one commit; see `sink_deltacat`."""
     return sink_deltacat(
@@ -127,6 +134,7 @@ def write_deltacat(
         mode=mode,
         partition_by=partition_by,
         merge_keys=merge_keys,
+        max_rows_per_file=max_rows_per_file,
     )
 
 
@@ -215,7 +223,7 @@ def _write(lf: pl.LazyFrame, schema: pl.Schema, sink: OpenSink) -> list[WriteEnt
     target = write_schema(sink.session)
     _check_fit(schema, target, sink.session)
     if _is_native(schema, target, sink.session):
-        return _write_native(_conformed(lf, schema, target), target, sink.session)
+        return _write_native(_conformed(lf, schema, target), target, sink)
     return _write_batches(lf.select(n for n in schema if n in target.names), sink)
 
 
@@ -244,7 +252,7 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
             _check_type(field, schema[field.name], name)
     if missing and session.mode == "merge":
         warnings.warn(
-            f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=5
+            f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=4
         )
 
 
@@ -366,7 +374,8 @@ class _NanCounter:
         return [name for name, total in zip(self.columns, totals, strict=False) if total]
 
 
-def _write_native(lf: pl.LazyFrame, target: pa.Schema, session: WriteSession) -> list[WriteEntry]:
+def _write_native(lf: pl.LazyFrame, target: pa.Schema, sink: OpenSink) -> list[WriteEntry]:
+    session = sink.session
     folder = local_path(session.data_dir)
     os.makedirs(folder, exist_ok=True)
     schema = polars_schema(target)
@@ -380,6 +389,7 @@ def _write_native(lf: pl.LazyFrame, target: pa.Schema, session: WriteSession) ->
             key=keys or None,
             include_key=True if keys else None,
             file_path_provider=names,
+            max_rows_per_file=sink.rows_per_file,
             approximate_bytes_per_file=_BYTES_PER_FILE,
         ),
         arrow_schema=_export_schema(target),

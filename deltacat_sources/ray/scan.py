@@ -27,7 +27,7 @@ from deltacat_sources.ray.predicate import Translation, columns_read, translatio
 from io_core.execute import execute
 from io_core.model import TableRef
 from io_core.plan import FILE_COLUMNS, ReadPlan
-from io_core.predicate import columns_of, conjoin, parse
+from io_core.predicate import conjoin, parse
 from io_core.scan import Scan
 from io_core.schema import check_columns
 from planner_client import connect
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaCatDatasource", "read_deltacat"]
 
-_Bytes = npt.NDArray[np.int64]
+_Integers = npt.NDArray[np.int64]
 
 # What a task should hold in memory, as Ray's blocks do by default.
 _TARGET_BYTES = 128 * 2**20
@@ -156,11 +156,10 @@ class DeltaCatDatasource(Datasource):
     def estimate_inmemory_data_size(self) -> int:
         """Decoded bytes of the selected columns of the whole table, before anything is pruned."""
         header = self._header.header
-        width = _fixed_width(self._header.schema, self._needed())
-        share = len(self._needed()) / max(1, len(self._header.schema))
-        decoded = int(max(header.total_bytes * _EXPANSION * share, header.total_records * width))
+        stored, rows = np.array([header.total_bytes]), np.array([header.total_records])
+        decoded = _decoded_bytes(self._header.schema, self._visible().names, stored, rows)
         # Ray takes a size of zero for a dataset without blocks.
-        return max(1, decoded)
+        return max(1, int(decoded[0]))
 
     def get_read_tasks(
         self,
@@ -177,8 +176,16 @@ class DeltaCatDatasource(Datasource):
         """
         if data_context is None:
             return self._probed(parallelism)
-        shares = self._shares(parallelism, per_task_row_limit)
-        return [self._task(share, per_task_row_limit) for share in shares]
+        schema = _block_schema(self._visible())
+        return [
+            ReadTask(
+                _reader(share),
+                _metadata(share.row_count(), int(share.decoded_bytes().sum())),
+                schema=schema,
+                per_task_row_limit=per_task_row_limit,
+            )
+            for share in self._shares(parallelism, per_task_row_limit)
+        ]
 
     def _visible(self) -> pa.Schema:
         """The result's schema; what the table keeps about its columns is not Ray's concern."""
@@ -186,20 +193,11 @@ class DeltaCatDatasource(Datasource):
         names = schema.names if self._projection_map is None else self._projection_map
         return pa.schema([pa.field(name, schema.field(name).type) for name in names])
 
-    def _needed(self) -> tuple[str, ...]:
-        """Columns to read from the files: the result's and those of the predicates, or any one."""
-        expr, schema = self._predicate_expr, self._header.schema
-        names = dict.fromkeys(self._visible().names)
-        names |= dict.fromkeys(sorted(columns_read(expr)) if expr is not None else ())
-        return (
-            tuple(names) or tuple(sorted(columns_of(self._scan.predicate))) or (_narrowest(schema),)
-        )
-
     def _probed(self, parallelism: int) -> list[ReadTask]:
         counted = self._predicate_expr is None and self._plain()
         records = self._header.total_records
         rows = (records if self._limit is None else min(records, self._limit)) if counted else None
-        nothing = self._share(self._header)
+        nothing = self._share(self._header, Translation(None, exact=True))
         reads = [self._read_unplanned, *[_reader(nothing)] * (parallelism - 1)]
         metadata = [_metadata(rows, self.estimate_inmemory_data_size())]
         metadata += [_metadata(0, 0)] * (parallelism - 1)
@@ -215,75 +213,54 @@ class DeltaCatDatasource(Datasource):
         """Whether rows are just those of the files: the planner can count them."""
         return self._scan.predicate is None and not self._header.requires_merge
 
-    def _planned(self, row_limit: int | None) -> ReadPlan:
-        key = (self._translation().predicate, row_limit)
-        if key not in self._plans:
-            self._plans[key] = self._scan.narrowed(predicate=key[0], row_limit=row_limit).plan()
-        return self._plans[key]
-
     def _translation(self) -> Translation:
         if self._predicate_expr is None:
             return Translation(None, exact=True)
         return translation(self._predicate_expr, self._header.schema)
 
     def _shares(self, parallelism: int, per_task_row_limit: int | None) -> list[_Share]:
+        if self._limit == 0:
+            return [self._share(self._header, Translation(None, exact=True))]
         countable = self._predicate_expr is None and self._plain()
         limits = [n for n in (self._limit, per_task_row_limit) if n is not None]
-        if self._limit == 0:
-            return [self._share(self._header)]
-        plan = self._planned(min(limits) if limits and countable else None)
-        if not plan.files.num_rows:
-            return [self._share(plan)]
+        translated = self._translation()
+        key = (translated.predicate, min(limits) if limits and countable else None)
+        if key not in self._plans:
+            self._plans[key] = self._scan.narrowed(predicate=key[0], row_limit=key[1]).plan()
+        whole = self._share(self._plans[key], translated)
+        if not whole.plan.files.num_rows:
+            return [whole]
         if self._limit is not None and not countable:
-            # How many rows a task finds is known only by reading: one after the other.
-            return [self._share(plan, self._limit)]
-        sizes = self._decoded_bytes(plan)
-        shares = [
-            self._share(ReadPlan(plan.header, plan.files.slice(start, end - start)))
-            for start, end in itertools.pairwise(_cuts(plan, sizes, parallelism))
-        ]
+            # How many rows a task finds is known only by reading: one file after the other.
+            return [whole._replace(limit=self._limit)]
+        shares = whole.divided(parallelism)
         return shares if self._limit is None else _first_rows(shares, self._limit)
 
-    def _share(self, plan: ReadPlan, limit: int | None = None) -> _Share:
-        # The parts of the header that no task reads would travel with each of them.
+    def _share(self, plan: ReadPlan, translated: Translation) -> _Share:
+        """All of a plan, for one task to read."""
+        predicate, exact = translated
+        expr = None if exact else self._predicate_expr
+        columns = tuple(self._visible().names)
+        needed = (*columns, *sorted(columns_read(expr) - {*columns} if expr is not None else ()))
+        # The parts of the plan that no task reads would travel with each of them.
         header = msgspec.structs.replace(plan.header, schema=None, pruned=())
-        predicate, exact = self._translation()
         return _Share(
             plan=ReadPlan(header, plan.files.select(FILE_COLUMNS.names)),
-            columns=tuple(self._visible().names),
-            needed=self._needed(),
+            columns=columns,
+            needed=needed or (_narrowest(plan.schema),),
             # Where a translation is exact, it answers for the filter, with literals of the column's
             # own type: pyarrow refuses `int > 1.5` for numbers from 2^24.
             predicate=conjoin([self._scan.predicate, predicate if exact else None]),
-            expr=None if exact else self._predicate_expr,
-            limit=limit,
+            expr=expr,
         )
-
-    def _task(self, share: _Share, per_task_row_limit: int | None) -> ReadTask:
-        size = int(self._decoded_bytes(share.plan).sum())
-        return ReadTask(
-            _reader(share),
-            _metadata(share.row_count(), size),
-            schema=_block_schema(self._visible()),
-            per_task_row_limit=per_task_row_limit,
-        )
-
-    def _decoded_bytes(self, plan: ReadPlan) -> _Bytes:
-        """Bytes in memory of each file's needed columns, shape (files,): an estimate."""
-        needed = self._needed()
-        stored = plan.files.column("content_length").to_numpy()
-        rows = plan.files.column("record_count").to_numpy()
-        share = len(needed) / max(1, len(self._header.schema))
-        width = _fixed_width(self._header.schema, needed)
-        decoded: _Bytes = np.maximum(stored * _EXPANSION * share, rows * width).astype(np.int64)
-        return decoded
 
 
 class _Share(NamedTuple):
     """What one task reads. Carries its files only, and pickles small.
 
     Rows have to pass `predicate`, which the plan's `residual` speaks for, and Ray's `expr`, which
-    it does not; `limit` is the most rows to return.
+    it does not. `needed` are the columns to read for `columns` and `expr`; `limit` is the most rows
+    to return.
     """
 
     plan: ReadPlan
@@ -291,7 +268,23 @@ class _Share(NamedTuple):
     needed: tuple[str, ...]
     predicate: Predicate | None
     expr: Expr | None
-    limit: int | None
+    limit: int | None = None
+
+    def divided(self, parallelism: int) -> list[_Share]:
+        """The same rows in the same order, as several tasks."""
+        cuts = _cuts(self.plan, self.decoded_bytes(), parallelism)
+        return [
+            self._replace(
+                plan=ReadPlan(self.plan.header, self.plan.files.slice(start, end - start))
+            )
+            for start, end in itertools.pairwise(cuts)
+        ]
+
+    def decoded_bytes(self) -> _Integers:
+        """Bytes in memory of what is read of each file, shape (files,): an estimate."""
+        columns = ("content_length", "record_count")
+        stored, rows = (self.plan.files.column(name).to_numpy() for name in columns)
+        return _decoded_bytes(self.plan.schema, self.needed, stored, rows)
 
     def runs(self) -> Iterator[tuple[ReadPlan, bool]]:
         """Consecutive files, and whether every row of them is known to be in the result."""
@@ -316,6 +309,16 @@ def _record_count(plan: ReadPlan) -> int:
     return sum(plan.column("record_count"))
 
 
+def _decoded_bytes(
+    schema: pa.Schema, columns: Sequence[str], stored: _Integers, rows: _Integers
+) -> _Integers:
+    """Bytes in memory of some columns of each file, from its bytes on disk and its rows; shape (files,)."""
+    share = len(columns) / max(1, len(schema))
+    width = _fixed_width(schema, columns)
+    decoded: _Integers = np.maximum(stored * _EXPANSION * share, rows * width).astype(np.int64)
+    return decoded
+
+
 def _fixed_width(schema: pa.Schema, columns: Sequence[str]) -> float:
     """Bytes per row of those columns whose values all have one width."""
     width = 0.0
@@ -333,7 +336,7 @@ def _narrowest(schema: pa.Schema) -> str:
     return min(names, key=lambda name: _fixed_width(schema, [name]) or math.inf)
 
 
-def _cuts(plan: ReadPlan, sizes: _Bytes, parallelism: int) -> list[int]:
+def _cuts(plan: ReadPlan, sizes: _Integers, parallelism: int) -> list[int]:
     """Where to cut the files into tasks of about equal bytes, in order; merge groups stay whole.
 
     Begins with 0, ends with the number of files.

@@ -130,7 +130,7 @@ class Endpoint(Generic[Req, Res]):
         Raises:
             msgspec.ValidationError: A field is missing or of another type; names it.
         """
-        sent = msgspec.json.decode(body) if body.strip() else {}
+        sent = _json("body", body) if body.strip() else {}
         if not isinstance(sent, dict):
             raise msgspec.ValidationError("Expected a JSON object as the body")
         fields: dict[str, Any] = {}
@@ -148,9 +148,9 @@ class Endpoint(Generic[Req, Res]):
         return msgspec.convert(fields, self.request, strict=False)
 
 
-def _json(name: str, text: str) -> Any:
+def _json(name: str, text: str | bytes) -> Any:
     # Any: whatever JSON holds; `msgspec.convert` checks it right after.
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise msgspec.ValidationError(f"{error} - at `$.{name}`") from None

@@ -149,7 +149,10 @@ def find_version(
         (snapshot, owner[0], *([version] if version else [])),
     ).fetchone()
     if found is None:
-        raise NotFoundError(f"table {namespace}.{table} has no {version or 'active'} version")
+        raise NotFoundError(
+            f"table {namespace}.{table} has no {'active version' if version is None else f'version {version!r}'}",
+            details={"table_version": version},
+        )
     schema_id, arrow = db.execute(
         "SELECT schema_id, arrow FROM table_schema WHERE version_id = ? AND begin_seq <= ?"
         " ORDER BY schema_id DESC LIMIT 1",
@@ -315,6 +318,10 @@ def create_table(planner: EmbeddedPlanner, request: CreateTable, write: Write) -
             write.db, request.namespace, request.table, None, current_seq(write.db)
         )
     except NotFoundError as error:
+        if "table_version" in error.details:
+            raise AlreadyExistsError(
+                f"table {request.namespace}.{request.table} already exists, without an active version"
+            ) from None
         if error.details.get("namespace") and not request.auto_create_namespace:
             raise
     else:
@@ -339,7 +346,7 @@ def list_tables(planner: EmbeddedPlanner, request: ListTables) -> list[TableSumm
         rows = db.execute(
             "SELECT t.name, t.description, v.version, v.lifecycle_state FROM tbl t JOIN table_version v"
             " USING(table_id) WHERE t.namespace_id = ? AND t.end_seq IS NULL AND v.end_seq IS NULL"
-            " GROUP BY t.table_id HAVING max(v.number) ORDER BY t.name",
+            " GROUP BY t.table_id HAVING max(v.number) >= 0 ORDER BY t.name",
             (namespace_id,),
         ).fetchall()
     return [

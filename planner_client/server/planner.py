@@ -135,8 +135,9 @@ class EmbeddedPlanner:
                 return result
             with self.store.write() as write:
                 return self._mutate(endpoint, request, handler, write)
-        except ValueError as error:
-            if type(error) is ValueError:
+        except (ValueError, OverflowError) as error:
+            # A number that SQLite or MessagePack cannot hold comes as an OverflowError.
+            if type(error) in (ValueError, OverflowError):
                 raise RequestRejectedError(str(error), code="invalid_request") from error
             raise
 

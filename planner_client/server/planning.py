@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -39,6 +40,13 @@ class _Seen(NamedTuple):
     snapshot: int
 
 
+class _Page(NamedTuple):
+    """Which survivors a plan lists, and how many there are to page through."""
+
+    listed: slice
+    reachable: int
+
+
 class _Survivors(NamedTuple):
     """Which files are left, in reading order, and how the others went."""
 
@@ -56,6 +64,8 @@ def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
         raise UnsupportedError("partition_filter is not supported yet; use filter_predicate")
     if request.file_offset < 0 or (request.max_files is not None and request.max_files < 1):
         raise RequestRejectedError("file_offset must be at least 0 and max_files at least 1")
+    if request.row_limit is not None and request.row_limit < 0:
+        raise RequestRejectedError("row_limit must be at least 0")
     with planner.store.read() as db:
         snapshot = resolve_snapshot(db, request.snapshot, request.as_of, planner.store.clock_ns())
         version = find_version(
@@ -69,9 +79,9 @@ def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
         )
         seen = _Seen(version, columns, snapshot)
         left = _prune(seen, bound)
-        page = _page(seen, left, request) if request.include_files else slice(0, 0)
+        page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
         header = _header(seen, left, page, request)
-        files = _files(planner, db, seen, left, page, request)
+        files = _files(planner, db, seen, left, page.listed, request)
     return ReadPlan(header, files)
 
 
@@ -116,11 +126,11 @@ def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
 
     from_partitions = prune(usable, records, lambda c: by_partition.get(c, ())).may & live
     verdict = prune(usable, records, bounds)
-    kept = verdict.may & live
+    kept = (verdict.may | _matches_otherwise(columns, version)) & from_partitions
     used = columns_of(usable)
     steps = (
         _step("partition", used & by_partition.keys(), live & ~from_partitions, sizes),
-        _step("statistics", used, from_partitions & ~kept, sizes),
+        _step("statistics", used & keys if merges else used, from_partitions & ~kept, sizes),
     )
     rows = np.flatnonzero(kept)
     order = np.lexsort((rows, _positions(columns)[rows], columns.partition[rows]))
@@ -133,6 +143,15 @@ def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
         table_bytes=int(sizes[live].sum()),
         pruned=tuple(step for step in steps if step.files),
     )
+
+
+def _matches_otherwise(columns: FileColumns, version: Version) -> Mask:
+    """Delete files that match rows by other columns than the merge keys: statistics of the keys say
+    nothing of the rows that they remove.
+    """
+    names = columns.files.column("delete_columns")
+    by_keys = pc.equal(names, msgspec.json.encode(list(version.merge_keys)).decode())
+    return np.asarray(pc.invert(by_keys).fill_null(False).to_numpy())
 
 
 def _usable(bound: Predicate, version: Version, partitions: dict[str, Any]) -> Predicate:
@@ -154,7 +173,7 @@ def _step(name: str, columns: frozenset[str], gone: Mask, sizes: Rows) -> Pruned
     return Pruned(name, tuple(sorted(columns)), int(gone.sum()), int(sizes[gone].sum()))
 
 
-def _page(seen: _Seen, left: _Survivors, request: PlanRequest) -> slice:
+def _page(seen: _Seen, left: _Survivors, request: PlanRequest) -> _Page:
     """Which survivors to list: a page of files, never through a merge group, with enough rows."""
     rows = left.rows
     if request.row_limit is not None and not left.merges:
@@ -170,7 +189,7 @@ def _page(seen: _Seen, left: _Survivors, request: PlanRequest) -> slice:
             )
         while 0 < end < len(rows) and partitions[end - 1] == partitions[end]:
             end += 1
-    return slice(start, end)
+    return _Page(slice(start, end), len(rows))
 
 
 def _enough(columns: FileColumns, left: _Survivors, limit: int) -> int:
@@ -180,12 +199,10 @@ def _enough(columns: FileColumns, left: _Survivors, limit: int) -> int:
     return int(np.searchsorted(sure, max(limit, 0), side="left")) + 1 if limit > 0 else 0
 
 
-def _header(seen: _Seen, left: _Survivors, page: slice, request: PlanRequest) -> PlanHeader:
+def _header(seen: _Seen, left: _Survivors, page: _Page, request: PlanRequest) -> PlanHeader:
     version, columns, snapshot = seen
-    listed = page.stop - page.start
-    following = page.start + listed
-    limited = request.row_limit is not None and not left.merges
-    truncated = request.include_files and following < len(left.rows) and not limited
+    following = page.listed.stop
+    truncated = following < page.reachable
     return PlanHeader(
         namespace=version.namespace,
         table=version.table,
@@ -199,7 +216,7 @@ def _header(seen: _Seen, left: _Survivors, page: slice, request: PlanRequest) ->
         sort_scheme=version.sort_scheme,
         requires_mor=left.merges,
         total_files=len(left.rows),
-        returned_files=listed,
+        returned_files=following - page.listed.start,
         total_records=_total(columns, "record_count", left.rows),
         total_bytes=_total(columns, "content_length", left.rows),
         truncated=truncated,

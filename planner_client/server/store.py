@@ -172,9 +172,10 @@ class Store:
         if not self.path.exists():
             _check_vacant(self.root, create=create)
             self.root.mkdir(parents=True, exist_ok=True)
-            _refuse_network(self.root)
-            self._create()
         _refuse_network(self.root)
+        # Also what another process is just about to fill, or died before it filled.
+        if self._is_blank():
+            self._create(create=create)
         with self.read() as db:
             version = db.pragma("user_version")
             if db.pragma("application_id") != APPLICATION_ID:
@@ -185,8 +186,17 @@ class Store:
                     f"reads up to {FORMAT_VERSION}): upgrade deltacat-sources"
                 )
 
-    def _create(self) -> None:
+    def _is_blank(self) -> bool:
+        if not self.path.exists():
+            return True
+        with self.read() as db:
+            (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return objects == 0 and db.pragma("application_id") == 0
+
+    def _create(self, *, create: bool) -> None:
         # Under the write lock, so that of two processes that find nothing one makes the tables.
+        if not create:
+            raise CatalogRootError(f"{self.root} is not a catalog: its ledger is empty")
         db = self._connection()
         db.pragma("journal_mode", "wal")
         with self.write() as write:
@@ -262,7 +272,7 @@ def _check_vacant(root: Path, *, create: bool) -> None:
     if root.exists() and not root.is_dir():
         raise CatalogRootError(f"{root} is no directory: a catalog is a directory")
     held: Sequence[str] = sorted(os.listdir(root)) if root.exists() else []
-    if held:
+    if held and LEDGER not in held:
         raise CatalogRootError(
             f"{root} is not a catalog: it holds {held[0]!r} but no {LEDGER}; "
             "name a catalog's directory, or an empty one to make a catalog in"

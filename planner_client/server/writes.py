@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,9 +27,10 @@ from io_core.model import (
     WriteEntry,
     WriteMode,
     WriteSession,
+    check_name,
 )
 from io_core.partition import value_type
-from io_core.schema import decode_schema, encode_schema, merge_keys_of
+from io_core.schema import check_columns, decode_schema, encode_schema, merge_keys_of
 from io_core.storage import local_path
 from planner_client.protocol.tables import CreateTable
 from planner_client.server.catalog import (
@@ -91,7 +93,9 @@ def _find(db: apsw.Connection, request: StageRequest | CreateTable) -> Version |
         return find_version(
             db, request.namespace, request.table, request.table_version, current_seq(db)
         )
-    except NotFoundError:
+    except NotFoundError as error:
+        if "table_version" in error.details:
+            raise
         return None
 
 
@@ -183,8 +187,8 @@ def _creation(request: StageRequest) -> CreateTable:
             f"table {request.namespace}.{request.table} not found; pass create_if_missing to make it"
         )
     return CreateTable(
-        namespace=request.namespace,
-        table=request.table,
+        namespace=check_name("namespace", request.namespace),
+        table=check_name("table", request.table),
         table_version=request.table_version,
         schema_def=asked.schema_def,
         partition_scheme=asked.partition_scheme,
@@ -214,7 +218,12 @@ def _kept(db: apsw.Connection, session_id: str) -> _Kept:
     return msgspec.json.decode(row[0], type=_Kept)
 
 
-def _open(write: Write, request: HeartbeatRequest | AbortRequest | CommitRequest) -> _Kept:
+def _open(
+    write: Write,
+    request: HeartbeatRequest | AbortRequest | CommitRequest,
+    *,
+    even_expired: bool = False,
+) -> _Kept:
     """The session, if it still is open and the caller knows its latest version."""
     kept = _kept(write.db, request.session_id)
     session = kept.session
@@ -224,7 +233,7 @@ def _open(write: Write, request: HeartbeatRequest | AbortRequest | CommitRequest
             code="session_closed",
             status=409,
         )
-    if session.expires_at < write.clock_ns():
+    if session.expires_at < write.clock_ns() and not even_expired:
         raise RequestRejectedError(
             f"write session {session.session_id} expired: stage a new one and heartbeat it",
             code="session_expired",
@@ -264,7 +273,7 @@ def abort(planner: EmbeddedPlanner, request: AbortRequest, write: Write) -> Writ
     kept = _kept(write.db, request.session_id)
     if kept.session.status == "ABORTED":
         return kept.session
-    kept = _open(write, request)
+    kept = _open(write, request, even_expired=True)
     session = msgspec.structs.replace(
         kept.session, session_version=kept.session.session_version + 1, status="ABORTED"
     )
@@ -277,8 +286,7 @@ def commit(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> Wr
     kept = _open(write, request)
     session = kept.session
     sizes = [_check_entry(session, entry, external=kept.external) for entry in request.entries]
-    if len({entry.path for entry in request.entries}) != len(sizes):
-        raise RequestRejectedError("two entries name the same file")
+    _check_distinct(write, [planner.relative(entry.path) for entry in request.entries])
     target = _target(write, kept)
     partitions = _place(write, target.version, request.entries, session.mode)
     placed = list(map(_Placed, request.entries, partitions, sizes))
@@ -305,6 +313,8 @@ def _check_entry(session: WriteSession, entry: WriteEntry, *, external: bool) ->
     """The file's size, after making sure that it is where and what the entry says."""
     path = os.path.normpath(local_path(entry.path))
     inside = os.path.normpath(local_path(session.data_dir)) + os.sep
+    if not os.path.isabs(path):
+        raise RequestRejectedError(f"entry {entry.path} is a relative path: name it from the root")
     if not external and not path.startswith(inside):
         raise RequestRejectedError(
             f"entry {entry.path} is not below the session's data_dir {session.data_dir}"
@@ -314,14 +324,27 @@ def _check_entry(session: WriteSession, entry: WriteEntry, *, external: bool) ->
             f"entry {entry.path}: record_count {entry.record_count} is negative"
         )
     try:
-        size = os.stat(path).st_size
+        found = os.stat(path)
     except OSError as error:
         raise DataFileError(f"staged file {entry.path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DataFileError(f"staged file {entry.path} is no regular file")
+    size = found.st_size
     if entry.content_length not in (None, size):
         raise DataFileError(
             f"staged file {entry.path} has {size} bytes, its entry says {entry.content_length}"
         )
     return size
+
+
+def _check_distinct(write: Write, paths: Sequence[str]) -> None:
+    """Refuse a file that two entries name, or that a table holds already."""
+    if len(set(paths)) != len(paths):
+        raise RequestRejectedError("two entries name the same file")
+    query = "SELECT 1 FROM file WHERE path = ? AND end_seq IS NULL"
+    for path in paths:
+        if write.db.execute(query, (path,)).fetchone():
+            raise RequestRejectedError(f"file {path} is part of a table already")
 
 
 def _target(write: Write, kept: _Kept) -> _Target:
@@ -444,6 +467,7 @@ def _register(
     for entry, partition_id, size in placed:
         path = planner.relative(entry.path)
         locators = (entry.entry_params or {}).get("equality_field_locators")
+        check_columns(locators or (), version.schema)
         columns = msgspec.json.encode(locators).decode() if locators else deletes
         rows.append(
             (

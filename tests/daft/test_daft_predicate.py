@@ -15,7 +15,7 @@ import pytest
 from daft.expressions import ExpressionsProjection
 from daft.io.source import DataSource, DataSourceTask
 from daft.recordbatch import RecordBatch
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from deltacat_sources.daft.predicate import to_daft, translate
@@ -194,7 +194,11 @@ def test_every_row_that_daft_keeps_satisfies_the_translation(exprs: list[daft.Ex
 @given(expressions().filter(is_valid))
 def test_pushed_filters_translate_without_losing_rows(expr: daft.Expression) -> None:
     source = _Recorder()
-    kept = set(source.read().where(expr).to_pydict()["row"])
+    try:
+        kept = set(source.read().where(expr).to_pydict()["row"])
+    except daft.exceptions.DaftCoreException:
+        # Its optimiser refuses some expressions that its engine evaluates.
+        reject()
     for pushed in source.seen:
         assert pushed.partition_filters is None
         if pushed.filters is not None:

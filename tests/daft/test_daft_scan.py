@@ -29,6 +29,7 @@ from io_core.errors import (
     SchemaValidationError,
     UnsupportedError,
 )
+from io_core.formats.parquet import entry_of
 from planner_client import Client
 
 if TYPE_CHECKING:
@@ -136,6 +137,13 @@ def test_a_point_filter_leaves_one_file(plain: Watched) -> None:
 def test_a_filter_on_a_column_that_is_not_selected_is_applied(plain: Watched) -> None:
     frame = read_deltacat("ns.t", planner=plain).where(col("id") >= 28).select("name")
     assert sorted(frame.to_pydict()["name"]) == ["n28", "n29"]
+    ((scan, _),) = plain.plans
+    assert scan.columns == ("id", "name")
+
+
+def test_a_filter_by_a_long_list_reads_its_column(plain: Watched) -> None:
+    frame = read_deltacat("ns.t", planner=plain).where(col("id").is_in(range(27, 500)))
+    assert sorted(frame.select("name").to_pydict()["name"]) == ["n27", "n28", "n29"]
     ((scan, _),) = plain.plans
     assert scan.columns == ("id", "name")
 
@@ -373,8 +381,9 @@ def test_a_type_that_daft_cannot_hold_is_refused_by_name() -> None:
 def test_bad_arguments_are_refused_before_any_file_is_planned(
     plain: Watched, arguments: dict[str, Any], error: type[Exception], says: str
 ) -> None:
+    arguments = {"table": "ns.t", "planner": plain, **arguments}
     with pytest.raises(error, match=says):
-        read_deltacat(**{"table": "ns.t", "planner": plain} | arguments)
+        read_deltacat(**arguments)
     assert plain.plans == []
 
 
@@ -391,17 +400,28 @@ def test_a_missing_file_is_named_with_its_plan(plain: Watched) -> None:
         read_deltacat("ns.t", planner=plain).collect()
 
 
-def _damage(path: str) -> None:
-    size = os.stat(path).st_size
+def overwrite(path: str, start: int, end: int) -> None:
     with open(path, "r+b") as file:
-        file.write(b"\0" * size)
+        file.seek(start)
+        file.write(b"\0" * (end - start))
 
 
 @pytest.mark.parametrize("table", ["plain", "keyed"])
-def test_a_damaged_file_is_named(table: str, request: pytest.FixtureRequest) -> None:
+def test_a_file_without_its_footer_is_named_with_its_plan(
+    table: str, request: pytest.FixtureRequest
+) -> None:
     client: Watched = request.getfixturevalue(table)
     path = client.catalog.plan(namespace="ns", table="t").paths[0]
-    _damage(path)
+    overwrite(path, os.stat(path).st_size - 8, os.stat(path).st_size)
+    with pytest.raises(DataFileError, match=f"{path}.*ns.t"):
+        read_deltacat("ns.t", planner=client).collect()
+
+
+@pytest.mark.parametrize("table", ["plain", "keyed"])
+def test_a_file_with_damaged_pages_is_named(table: str, request: pytest.FixtureRequest) -> None:
+    client: Watched = request.getfixturevalue(table)
+    path = client.catalog.plan(namespace="ns", table="t").paths[0]
+    overwrite(path, 4, 60)
     with pytest.raises(daft.exceptions.DaftCoreException, match=path):
         read_deltacat("ns.t", planner=client).collect()
 
@@ -410,16 +430,15 @@ def test_a_damaged_file_is_named(table: str, request: pytest.FixtureRequest) -> 
 
 
 def test_importing_the_module_gives_daft_the_name() -> None:
-    assert daft.read_deltacat is deltacat_sources.daft.read_deltacat  # type: ignore[attr-defined]
+    assert daft.read_deltacat is deltacat_sources.daft.read_deltacat
 
 
 def test_a_column_that_older_files_lack_is_null(client: Watched) -> None:
     client.catalog.create_table(namespace="ns", table="t", schema=SCHEMA)
     session = client.stage(namespace="ns", table="t", mode="append")
+    os.makedirs(session.data_dir)
     path = os.path.join(session.data_dir, "narrow.parquet")
     pq.write_table(pa.table({"id": pa.array([7], pa.int32())}), path)
-    from io_core.formats.parquet import entry_of
-
     client.commit(session=session, entries=[entry_of(path, SCHEMA)])
     write(client, rows([8]))
     frame = read_deltacat("ns.t", planner=client)

@@ -106,7 +106,8 @@ def literals(name: str) -> st.SearchStrategy[Any]:
 
 
 def compare(draw: st.DrawFn, left: pl.Expr, right: pl.Expr) -> pl.Expr:
-    return draw(st.sampled_from(COMPARISONS))(left, right)
+    build: Callable[[Any, Any], pl.Expr] = draw(st.sampled_from(COMPARISONS))
+    return build(left, right)
 
 
 @st.composite
@@ -231,6 +232,10 @@ def test_a_translation_survives_the_wire(exprs: list[pl.Expr]) -> None:
         (pl.col("i64").cast(pl.Float64) > 1.5, Compare("gt", "i64", 1.5)),
         (pl.col("i64") == float(EXACT), None),
         (pl.col("f64") >= NAN, Compare("gte", "f64", "NaN")),
+        (pl.col("f64") == EXACT + 1, None),
+        (pl.col("ns") == NOON, None),
+        (pl.col("ms") == NOON, None),
+        (pl.col("price") == Decimal("1.505"), None),
         (pl.col("f32") > 0.1, None),
         (pl.col("f32") > 0.5, Compare("gt", "f32", 0.5)),
         (pl.col("flag"), Compare("eq", "flag", True)),

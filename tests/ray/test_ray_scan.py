@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import datetime as dt
 import itertools
 import math
 import os
 import pickle
-import struct
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-import ray
-import ray.data
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.cloudpickle import dumps
 from ray.data import DataContext
 from ray.data.expressions import Expr, col, lit
 
-import deltacat_sources.ray
-from deltacat_sources.ray import DeltaCatDatasource, read_deltacat
+from deltacat_sources.ray import DeltaCatDatasource
+from docs.demo.opened import OpenedFiles
 from io_core.errors import (
     CatalogRootError,
     DataFileError,
@@ -34,95 +27,11 @@ from io_core.errors import (
 )
 from io_core.model import TableRef
 from planner_client import Client
+from tests.ray.tables import SCHEMA, CountingClient, ids, keep, rows, table, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-    from io_core.plan import ReadPlan
-    from io_core.scan import Scan
-
-# Ray 2.60's own, raised where it is used as it says it should be.
-pytestmark = [
-    # DataContext() sets its own deprecated fields (ray/data/context.py).
-    pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning"),
-    # Dataset.to_pandas (ray/data/_internal/pandas_block.py).
-    pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning"),
-]
-
-SCHEMA = pa.schema(
-    [("id", pa.int64()), ("part", pa.int32()), ("x", pa.float64()), ("s", pa.string())]
-)
-NUMBERS = itertools.count()
-
-
-class CountingClient(Client):
-    """A client that remembers what it was asked to plan."""
-
-    scans: list[Scan]
-
-    def plan_scan(self, scan: Scan) -> ReadPlan:
-        self.scans.append(scan)
-        return super().plan_scan(scan)
-
-    @property
-    def plans(self) -> list[Scan]:
-        """The scans that asked for files."""
-        return [scan for scan in self.scans if scan.include_files]
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ray") / "catalog"
-
-
-@pytest.fixture
-def client(root: Path) -> CountingClient:
-    found = CountingClient(root)
-    found.scans = []
-    return found
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-def rows(start: int, stop: int) -> pa.Table:
-    ids = range(start, stop)
-    return pa.table(
-        {
-            "id": ids,
-            "part": [i % 3 for i in ids],
-            "x": [math.nan if i % 7 == 0 else i / 2 for i in ids],
-            "s": [None if i % 5 == 0 else f"s{i}" for i in ids],
-        },
-        schema=SCHEMA,
-    )
-
-
-def table(client: Client, data: pa.Table | None = None, **definition: Any) -> str:
-    """A new table of SCHEMA with the rows of `data`, ten of them to a file."""
-    name = f"t{next(NUMBERS)}"
-    definition = {"schema": SCHEMA, **definition}
-    client.catalog.create_table(
-        namespace="ns", table=name, auto_create_namespace=True, **definition
-    )
-    if data is not None:
-        write(client, f"ns.{name}", data)
-    return f"ns.{name}"
-
-
-def write(client: Client, name: str, data: pa.Table, mode: Any = "auto") -> None:
-    ref = TableRef.parse(name)
-    client.catalog.write(
-        data, namespace=ref.namespace, table=ref.table, mode=mode, max_rows_per_file=10
-    )
 
 
 def blocks(source: DeltaCatDatasource, parallelism: int = 4) -> list[list[pa.Table]]:
@@ -139,46 +48,6 @@ def filtered(source: DeltaCatDatasource, expr: Expr) -> DeltaCatDatasource:
     found = source.apply_predicate(expr)
     assert isinstance(found, DeltaCatDatasource)
     return found
-
-
-def ids(found: pa.Table) -> list[int]:
-    return sorted(found.column("id").to_pylist())
-
-
-def keep(data: pa.Table, expr: Expr) -> list[int]:
-    return ids(data.filter(expr.to_pyarrow()))
-
-
-class Opened:
-    """Which files below a directory are opened, by whatever process: told by the kernel."""
-
-    IN_OPEN = 0x20
-
-    def __init__(self, root: Path) -> None:
-        libc = ctypes.CDLL("libc.so.6", use_errno=True)
-        self.descriptor = libc.inotify_init1(os.O_NONBLOCK)
-        for folder, _, names in os.walk(root):
-            if any(name.endswith(".parquet") for name in names):
-                libc.inotify_add_watch(self.descriptor, folder.encode(), self.IN_OPEN)
-
-    def names(self) -> set[str]:
-        found: set[str] = set()
-        while True:
-            try:
-                events = os.read(self.descriptor, 1 << 16)
-            except BlockingIOError:
-                return {name for name in found if name.endswith(".parquet")}
-            while events:
-                size = struct.unpack_from("iIII", events)[3]
-                found.add(events[16 : 16 + size].rstrip(b"\0").decode())
-                events = events[16 + size :]
-
-
-@contextlib.contextmanager
-def opened(root: Path) -> Iterator[Opened]:
-    watch = Opened(root)
-    yield watch
-    os.close(watch.descriptor)
 
 
 # --- what tasks return, without a cluster ----------------------------------------------------------
@@ -231,13 +100,13 @@ def test_a_plan_is_made_once_for_each_predicate(client: CountingClient) -> None:
 def test_a_filter_prunes_files_and_keeps_exact_rows(client: CountingClient, root: Path) -> None:
     source = DeltaCatDatasource(table(client, rows(0, 200)), planner=client)
     source = filtered(source, (col("id") >= 42) & (col("s") != "s44") & (col("id") + 1 < 47))
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert ids(read(source)) == [42, 43]
-        assert len(watch.names()) == 16
+        assert len(watch.paths()) == 16
     source = filtered(source, col("id") < 50)
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert ids(read(source)) == [42, 43]
-        assert len(watch.names()) == 1
+        assert len(watch.paths()) == 1
 
 
 def test_filters_that_follow_each_other_are_joined(client: CountingClient) -> None:
@@ -299,11 +168,11 @@ def test_a_filter_reads_columns_that_are_not_in_the_result(client: CountingClien
 
 def test_a_limit_counts_rows_and_opens_one_file(client: CountingClient, root: Path) -> None:
     name = table(client, rows(0, 200))
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert ids(read(DeltaCatDatasource(name, planner=client, limit=10))) == list(range(10))
-        assert len(watch.names()) == 1
+        assert len(watch.paths()) == 1
         assert read(DeltaCatDatasource(name, planner=client, limit=25)).num_rows == 25
-        assert len(watch.names()) == 3
+        assert len(watch.paths()) == 3
         assert read(DeltaCatDatasource(name, planner=client, limit=999)).num_rows == 200
 
 
@@ -311,9 +180,9 @@ def test_a_limit_counts_rows_after_the_predicate(client: CountingClient, root: P
     source = DeltaCatDatasource(
         table(client, rows(0, 200)), planner=client, predicate={"eq": ["part", 1]}, limit=5
     )
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert ids(read(source)) == [1, 4, 7, 10, 13]
-        assert len(watch.names()) == 2
+        assert len(watch.paths()) == 2
 
 
 def test_a_limit_of_no_rows_asks_for_no_plan(client: CountingClient) -> None:
@@ -376,9 +245,9 @@ def test_a_partition_rules_files_out(client: CountingClient, root: Path) -> None
     scheme = {"keys": [{"key": ["part"], "transform": "identity"}]}
     name = table(client, rows(0, 30), partition_scheme=scheme)
     source = filtered(DeltaCatDatasource(name, planner=client), col("part") == 2)
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert ids(read(source)) == list(range(2, 30, 3))
-        assert len(watch.names()) == 1
+        assert len(watch.paths()) == 1
 
 
 def test_rows_are_counted_without_opening_a_file(client: CountingClient, root: Path) -> None:
@@ -390,18 +259,18 @@ def test_rows_are_counted_without_opening_a_file(client: CountingClient, root: P
             TableRef.parse(str(source._scan.table)), planner=client, predicate={"lt": ["id", 20]}
         ),
     }
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         for count, reader in sources.items():
             assert read(reader.apply_projection({})).num_rows == count
-        assert watch.names() == set()
+        assert watch.paths() == []
 
 
 def test_only_files_that_need_it_are_opened_to_count(client: CountingClient, root: Path) -> None:
     source = DeltaCatDatasource(table(client, rows(0, 95)), planner=client)
     counted = filtered(source, col("id") < 45).apply_projection({})
-    with opened(root) as watch:
+    with OpenedFiles(root / "data") as watch:
         assert read(counted).num_rows == 45
-        assert len(watch.names()) == 1
+        assert len(watch.paths()) == 1
 
 
 @pytest.mark.parametrize("expr", [col("x") > 1, col("id") + 1 > 0, col("x").is_in([0.0, 1.0])])
@@ -607,157 +476,3 @@ def test_a_missing_or_damaged_file_is_named_with_the_plan(
     damage(path)
     with pytest.raises(DataFileError, match=f"{path} .* listed by .*{name}"):
         read(DeltaCatDatasource(name, planner=client))
-
-
-# --- through Ray -----------------------------------------------------------------------------------
-
-
-def test_importing_adds_the_reader_to_ray() -> None:
-    assert ray.data.read_deltacat is read_deltacat
-    assert sorted(deltacat_sources.ray.__all__) == ["DeltaCatDatasource", "read_deltacat"]
-
-
-def pandas(dataset: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = sorted(dataset.take_all(), key=lambda row: list(row.values()))
-    return found
-
-
-@pytest.mark.cluster
-@pytest.mark.usefixtures("cluster")
-class TestOnACluster:
-    def test_a_dataset_has_the_tables_schema_and_rows(self, client: CountingClient) -> None:
-        name = table(client, rows(0, 95))
-        dataset = ray.data.read_datasource(DeltaCatDatasource(name, planner=client))
-        assert dataset.schema().base_schema == SCHEMA
-        found = pa.concat_tables(ray.get(list(dataset.to_arrow_refs()))).sort_by("id")
-        # All but x: a NaN does not equal itself here.
-        assert found.drop("x").equals(rows(0, 95).drop("x"))
-        assert len(client.plans) == 1
-
-    def test_a_point_predicate_opens_one_file(self, client: CountingClient, root: Path) -> None:
-        dataset = read_deltacat(table(client, rows(0, 400)), planner=client)
-        with opened(root) as watch:
-            assert [row["id"] for row in dataset.filter(expr=col("id") == 123).take_all()] == [123]
-            assert len(watch.names()) == 1
-        assert len(client.plans) == 1
-
-    def test_a_limit_opens_one_file(self, client: CountingClient, root: Path) -> None:
-        name = table(client, rows(0, 400))
-        with opened(root) as watch:
-            assert len(read_deltacat(name, planner=client, limit=10).take_all()) == 10
-            assert len(watch.names()) == 1
-
-    def test_rays_limit_opens_few_files(self, client: CountingClient, root: Path) -> None:
-        dataset = read_deltacat(table(client, rows(0, 2000)), planner=client)
-        with opened(root) as watch:
-            assert len(dataset.limit(10).take_all()) == 10
-            assert len(watch.names()) < 20
-        renamed = dataset.rename_columns({"id": "key"}).limit(10)
-        with opened(root) as watch:
-            assert len(renamed.take_all()) == 10
-            assert len(watch.names()) == 1
-
-    def test_counting_opens_no_file(self, client: CountingClient, root: Path) -> None:
-        dataset = read_deltacat(table(client, rows(0, 95)), planner=client)
-        with opened(root) as watch:
-            assert dataset.count() == 95
-            assert client.plans == []
-            assert dataset.filter(expr=col("id") < 40).count() == 40
-            assert watch.names() == set()
-        assert dataset.filter(expr=col("x") > 20).count() == keep_count(95, col("x") > 20)
-
-    def test_filters_columns_and_names_combine(self, client: CountingClient) -> None:
-        dataset = read_deltacat(table(client, rows(0, 60)), planner=client)
-        renamed = dataset.rename_columns({"id": "key"}).filter(expr=col("key") < 4)
-        assert pandas(renamed.select_columns(["s", "key"]).filter(expr=col("s").is_not_null())) == [
-            {"s": f"s{i}", "key": i} for i in (1, 2, 3)
-        ]
-        assert dataset.select_columns(["x", "id"]).schema().names == ["x", "id"]
-        assert pandas(dataset.filter(expr=col("x") > 28.5).select_columns(["id"])) == [
-            {"id": 58},
-            {"id": 59},
-        ]
-        assert dataset.filter(expr=col("id") < 10).sum("part") == sum(i % 3 for i in range(10))
-
-    def test_a_filter_after_a_limit_stays_there(self, client: CountingClient) -> None:
-        dataset = read_deltacat(table(client, rows(0, 60)), planner=client, limit=10)
-        assert [
-            r["id"] for r in pandas(dataset.filter(expr=col("id") > 7).select_columns(["id"]))
-        ] == [
-            8,
-            9,
-        ]
-        assert dataset.count() == 10
-
-    def test_merged_rows_are_merged(self, client: CountingClient) -> None:
-        scheme = {"keys": [{"key": ["part"], "transform": "identity"}]}
-        name = table(client, rows(0, 60), merge_keys=["id"], partition_scheme=scheme)
-        newer = rows(10, 20).set_column(3, SCHEMA.field("s"), pa.array(["new"] * 10))
-        write(client, name, newer)
-        dataset = read_deltacat(name, planner=client)
-        assert dataset.count() == 60
-        assert dataset.filter(expr=col("s") == "s11").count() == 0
-        assert dataset.filter(expr=col("s") == "new").count() == 10
-        assert dataset.limit(25).count() == 25
-
-    def test_an_empty_table_is_an_empty_dataset(self, client: CountingClient) -> None:
-        dataset = read_deltacat(table(client), planner=client)
-        assert dataset.schema().names == SCHEMA.names
-        assert dataset.take_all() == []
-        assert dataset.count() == 0
-        assert dataset.filter(expr=col("id") > 0).count() == 0
-
-    def test_a_missing_file_is_named(self, client: CountingClient) -> None:
-        name = table(client, rows(0, 5))
-        path = client.catalog.plan(namespace="ns", table=name.removeprefix("ns.")).paths[0]
-        os.remove(path)
-        with pytest.raises(DataFileError, match=os.path.basename(path)):
-            read_deltacat(name, planner=client).take_all()
-
-    def test_every_scalar_type_comes_through(self, client: CountingClient) -> None:
-        data = pa.table(
-            {
-                name: pa.array([value, None, value], dtype)
-                for name, (value, dtype) in SCALARS.items()
-            }
-        )
-        name = table(client, data, schema=data.schema)
-        dataset = read_deltacat(name, planner=client)
-        found = pa.concat_tables(ray.get(list(dataset.to_arrow_refs())))
-        assert found.schema == data.schema
-        assert found.equals(data)
-        for column, (value, _) in SCALARS.items():
-            assert dataset.filter(expr=col(column) == lit(value)).count() == 2, column
-
-
-SCALARS: dict[str, tuple[Any, pa.DataType]] = {
-    "i8": (-5, pa.int8()),
-    "i16": (-5, pa.int16()),
-    "i32": (-5, pa.int32()),
-    "i64": (-5, pa.int64()),
-    "u8": (5, pa.uint8()),
-    "u16": (5, pa.uint16()),
-    "u32": (5, pa.uint32()),
-    "u64": (5, pa.uint64()),
-    "f32": (1.5, pa.float32()),
-    "f64": (1.5, pa.float64()),
-    "flag": (True, pa.bool_()),
-    "text": ("é", pa.string()),
-    "large_text": ("é", pa.large_string()),
-    "raw": (b"\xff", pa.binary()),
-    "large_raw": (b"\xff", pa.large_binary()),
-    "day": (dt.date(2020, 1, 1), pa.date32()),
-    "at_s": (dt.datetime(2020, 1, 1), pa.timestamp("s")),
-    "at_ms": (dt.datetime(2020, 1, 1), pa.timestamp("ms")),
-    "at_us": (dt.datetime(2020, 1, 1), pa.timestamp("us")),
-    "at_ns": (dt.datetime(2020, 1, 1), pa.timestamp("ns")),
-    "zoned": (dt.datetime(2020, 1, 1, tzinfo=dt.UTC), pa.timestamp("us", "UTC")),
-    "clock": (dt.time(12, 30), pa.time64("us")),
-    "clock_s": (dt.time(12, 30), pa.time32("s")),
-    "span": (dt.timedelta(seconds=5), pa.duration("us")),
-    "price": (Decimal("1.25"), pa.decimal128(9, 2)),
-}
-
-
-def keep_count(stop: int, expr: Expr) -> int:
-    return len(keep(rows(0, stop), expr))

@@ -1,0 +1,241 @@
+"""Which partition does a row belong to, and what does a partition say of its rows?"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.literal import dump_array, load_array
+from io_core.model import PartitionKey, PartitionScheme
+from io_core.partition import check_scheme, split, transform, value_bounds, value_type
+from tests.oracle import table_of
+from tests.strategies import TYPES
+
+NAN = float("nan")
+
+
+# Any: values of the column's type.
+def transformed(text: str | None, dtype: pa.DataType, values: list[Any]) -> list[Any]:
+    key = PartitionKey(("x",), text)
+    schema = pa.schema([("x", dtype)])
+    found = transform(key, pa.chunked_array([pa.array(values, dtype)]), value_type(key, schema))
+    assert found.type == value_type(key, schema)
+    return list(found.to_pylist())
+
+
+def scheme(*transforms: str | None) -> PartitionScheme:
+    return PartitionScheme(tuple(PartitionKey((f"x{i}",), t) for i, t in enumerate(transforms)))
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "values", "wanted"),
+    [
+        (None, pa.string(), ["a", "", None], ["a", "", None]),
+        ("Identity", pa.int64(), [1, None], [1, None]),
+        ("year", pa.date32(), [dt.date(1969, 12, 31), None], [1969, None]),
+        ("month", pa.timestamp("us"), [dt.datetime(2025, 6, 1)], [6]),
+        ("day", pa.date64(), [dt.date(2025, 1, 1), dt.date(2025, 6, 1)], [1, 1]),
+        ("hour", pa.timestamp("ns", "UTC"), [23 * 3600 * 10**9], [23]),
+        ("truncate(10)", pa.int64(), [-1, 17, -17, 0, 9, None], [0, 10, -10, 0, 0, None]),
+        (" TRUNCATE( 2 ) ", pa.string(), ["日本語", "a", ""], ["日本", "a", ""]),
+        ("truncate(2)", pa.large_string(), ["abc"], ["ab"]),
+        ("truncate(1)", pa.binary(), [b"ab", b""], [b"a", b""]),
+        ("truncate(10)", pa.uint8(), [255, 9], [250, 0]),
+        ("truncate(100)", pa.int8(), [-128, 127], [-100, 100]),
+        ("void", pa.int32(), [1, None], [None, None]),
+    ],
+)
+def test_a_transform_gives_each_row_its_partition_value(
+    text: str, dtype: pa.DataType, values: list[Any], wanted: list[Any]
+) -> None:
+    assert transformed(text, dtype, values) == wanted
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "bucket"),
+    [
+        (pa.int64(), 1, 3),
+        (pa.int32(), 42, 3),
+        (pa.int64(), -1, 0),
+        (pa.string(), "a", 7),
+        (pa.large_string(), "episode_1", 4),
+        (pa.float64(), 1.0, 5),
+        (pa.bool_(), True, 6),
+        (pa.timestamp("us"), dt.datetime(2025, 1, 1), 6),
+        (pa.date32(), dt.date(2025, 1, 1), 7),
+    ],
+)
+def test_the_default_bucket_hashes_as_the_protocol_does(
+    dtype: pa.DataType, value: object, bucket: int
+) -> None:
+    found = transformed("bucket(8)", dtype, [value, None, value])
+    assert found == [bucket, None, bucket]
+    assert transformed("bucket(8, default)", dtype, [value]) == [bucket]
+
+
+def test_zoned_times_are_partitioned_by_their_utc_components() -> None:
+    midnight_in_berlin = 1_740_783_600 * 10**6  # 2025-02-28T23:00:00Z
+    dtype = pa.timestamp("us", "Europe/Berlin")
+    components = [transformed(t, dtype, [midnight_in_berlin])[0] for t in ("month", "day", "hour")]
+    assert components == [2, 28, 23]
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "problem"),
+    [
+        ("bucket", pa.int64(), "unknown partition transform 'bucket'"),
+        ("truncate", pa.string(), "unknown partition transform"),
+        ("truncate(0)", pa.int64(), "unknown partition transform"),
+        ("bucket(-1)", pa.int64(), "unknown partition transform"),
+        (f"bucket({10**20})", pa.int64(), "unknown partition transform"),
+        ("year(1)", pa.date32(), "unknown partition transform"),
+        ("unknown", pa.int64(), "unknown partition transform"),
+        ("yaer", pa.date32(), "did you mean 'year'"),
+        ("year", pa.int64(), "does not fit column 'x0' of type int64"),
+        ("hour", pa.date32(), "does not fit column"),
+        ("truncate(2)", pa.float64(), "does not fit column"),
+        ("truncate(1000)", pa.int8(), "does not fit column 'x0' of type int8"),
+        ("identity", pa.list_(pa.int8()), "does not fit column"),
+    ],
+)
+def test_a_scheme_that_cannot_be_computed_is_refused(
+    text: str, dtype: pa.DataType, problem: str
+) -> None:
+    with pytest.raises(SchemaValidationError, match=problem.replace("(", r"\(")):
+        check_scheme(scheme(text), pa.schema([("x0", dtype)]))
+
+
+def test_icebergs_bucket_is_named_as_unsupported() -> None:
+    with pytest.raises(UnsupportedError, match="only the default bucket"):
+        check_scheme(scheme("bucket(8, iceberg)"), pa.schema([("x0", pa.int64())]))
+
+
+def test_a_scheme_needs_keys_that_are_top_level_columns() -> None:
+    schema = pa.schema([("month", pa.int8()), ("s", pa.struct([("a", pa.int8())]))])
+    with pytest.raises(SchemaValidationError, match="at least one key"):
+        check_scheme(PartitionScheme(()), schema)
+    with pytest.raises(SchemaValidationError, match=r"\['s', 'a'\]: only top-level"):
+        check_scheme(PartitionScheme((PartitionKey(("s", "a")),)), schema)
+    with pytest.raises(SchemaValidationError, match="did you mean 'month'"):
+        check_scheme(PartitionScheme((PartitionKey(("mnth",)),)), schema)
+
+
+# --- splitting ------------------------------------------------------------------------------------
+
+
+def test_partitions_come_in_order_of_first_appearance_and_keep_their_rows_order() -> None:
+    table = pa.table({"x0": ["b", "a", "b", None, "a", ""], "n": range(6)})
+    parts = list(split(table, scheme(None), table.schema))
+    assert [v.to_pylist() for v, _ in parts] == [[{"0": k}] for k in ("b", "a", None, "")]
+    assert [p.column("n").to_pylist() for _, p in parts] == [[0, 2], [1, 4], [3], [5]]
+
+
+def test_an_empty_table_has_no_partitions() -> None:
+    table = pa.schema([("x0", pa.int8())]).empty_table()
+    assert list(split(table, scheme(None), table.schema)) == []
+
+
+def test_rows_are_split_by_all_keys_together() -> None:
+    table = pa.table({"x0": ["a|b", "a", "a|b"], "x1": ["c", "b|c", "c"], "n": [0, 1, 2]})
+    parts = [p.column("n").to_pylist() for _, p in split(table, scheme(None, None), table.schema)]
+    assert parts == [[0, 2], [1]]
+
+
+def test_nan_is_one_partition() -> None:
+    table = pa.table({"x0": [NAN, 1.0, NAN], "n": [0, 1, 2]})
+    parts = [p.column("n").to_pylist() for _, p in split(table, scheme(None), table.schema)]
+    assert parts == [[0, 2], [1]]
+
+
+PARTITIONED = [
+    *((None, t) for t in TYPES),
+    *(("year", t) for t in TYPES if pa.types.is_date(t) or pa.types.is_timestamp(t)),
+    *((f"truncate({w})", t) for t in TYPES if pa.types.is_integer(t) for w in (1, 2, 10, 100)),
+    ("month", pa.date32()),
+    ("bucket(4)", pa.string()),
+    ("void", pa.int64()),
+]
+
+
+@given(st.data())
+def test_a_partitions_bounds_hold_for_all_of_its_rows(data: st.DataObject) -> None:
+    text, dtype = data.draw(st.sampled_from(PARTITIONED))
+    drawn = data.draw(st.lists(st.sampled_from([*TYPES[dtype], None]), min_size=1, max_size=12))
+    schema = pa.schema([("x0", dtype)])
+    table = table_of([{"x0": v} for v in drawn], schema)
+    key = scheme(text).keys[0]
+    for values, part in split(table, scheme(text), schema):
+        column = part.column("x0")
+        found = value_bounds(key, values.column("0").combine_chunks(), np.array([len(part)]), dtype)
+        if found is not None:
+            low, high = found.low[0], found.high[0]
+            plain = column.filter(pc.equal(column, column)).drop_null()
+            assert pc.all(pc.less_equal(low, plain), min_count=0).as_py() is not False
+            assert pc.all(pc.greater_equal(high, plain), min_count=0).as_py() is not False
+            assert found.null_count[0] in (-1, column.null_count)
+            assert found.nan_count[0] in (-1, len(column) - column.null_count - len(plain))
+
+
+@given(st.data())
+def test_splitting_loses_and_adds_no_row(data: st.DataObject) -> None:
+    text, dtype = data.draw(st.sampled_from(PARTITIONED))
+    drawn = data.draw(st.lists(st.sampled_from([*TYPES[dtype], None]), max_size=12))
+    table = table_of([{"x0": v} for v in drawn], pa.schema([("x0", dtype)]))
+    table = table.append_column("n", pa.array(range(len(drawn)), pa.int64()))
+    parts = [p.column("n").to_pylist() for _, p in split(table, scheme(text), table.schema)]
+    assert sorted(n for part in parts for n in part) == list(range(len(drawn)))
+    assert all(part == sorted(part) for part in parts)
+    assert [part[0] for part in parts] == sorted(part[0] for part in parts)
+
+
+@pytest.mark.parametrize("year", [1677, 2262])
+def test_a_year_that_nanoseconds_hold_only_in_part_has_no_bound_on_its_open_side(year: int) -> None:
+    key, values = PartitionKey(("x",), "year"), pa.array([year], pa.int32())
+    bounds = value_bounds(key, values, np.array([1]), pa.timestamp("ns"))
+    assert bounds is not None
+    low, high = bounds.low.to_pylist()[0], bounds.high.to_pylist()[0]
+    assert (low is None, high is None) == (year == 1677, year == 2262)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"), [(0, -9, 9), (10, 10, 19), (-10, -19, -10), (None, None, None)]
+)
+def test_truncated_integers_bound_both_signs(
+    value: int | None, low: int | None, high: int | None
+) -> None:
+    key = PartitionKey(("x",), "truncate(10)")
+    found = value_bounds(key, pa.array([value], pa.int64()), np.array([3]), pa.int64())
+    assert found is not None
+    assert (found.low[0].as_py(), found.high[0].as_py()) == (low, high)
+    assert found.null_count[0] == (3 if value is None else 0)
+
+
+@pytest.mark.parametrize("text", ["month", "day", "hour", "bucket(8)", "void"])
+def test_components_buckets_and_void_bound_nothing(text: str) -> None:
+    key, values = PartitionKey(("x",), text), pa.array([1], pa.int32())
+    assert value_bounds(key, values, np.array([1]), pa.timestamp("us")) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pa.float64(), [-0.0, 0.0, NAN, None, float("inf")]),
+        (pa.decimal128(5, 2), [Decimal("1.10"), None]),
+        (pa.timestamp("ns", "UTC"), [1, -1, None]),
+        (pa.string(), ["", "null", None]),
+    ],
+)
+def test_partition_values_survive_the_way_through_json(
+    dtype: pa.DataType, values: list[Any]
+) -> None:
+    array = pa.array(values, dtype)
+    assert str(load_array(dump_array(array), dtype)) == str(array)
