@@ -2,7 +2,8 @@
 
 The sides of a comparison take turns: one call each per round, beginning with another side every
 round, so that a slow spell of the machine falls on all of them. A first round warms up and is
-dropped, but for new processes, which have nothing to warm. Figures are medians; CPU is user and system time of all threads of the process.
+dropped, but for new processes, which have nothing to warm. Figures are medians; CPU is user and
+system time of all threads of the process.
 """
 
 from __future__ import annotations

@@ -54,19 +54,19 @@ def execute(
     working = pa.schema([f.with_type(without_views(f.type)) for f in schema])
     bound = None if predicate is None else bind(predicate, working)
     needed = frozenset(wanted) | columns_of(bound)
-    read_schema = pa.schema([f for f in working if f.name in needed])
+    # One column at least: tables without any lose count of their rows.
+    read_schema = pa.schema([f for f in working if f.name in needed] or [working.field(0)])
     shape = _shape(schema, wanted)
     skip, left = row_offset, row_limit
     for piece in _pieces(plan, read_schema):
         rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema))
-        rows = rows.select(wanted)
         if skip:
             dropped = min(skip, rows.num_rows)
             rows, skip = rows.slice(dropped), skip - dropped
         if left is not None:
             rows = rows.slice(0, left)
             left -= rows.num_rows
-        yield rows.cast(shape)
+        yield rows.select(wanted).cast(shape) if wanted else rows.select([])
         if left == 0:
             return
 
@@ -86,6 +86,8 @@ def read_plan(
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
+    if not wanted:
+        return pa.table({"": pa.nulls(sum(piece.num_rows for piece in pieces))}).select([])
     return pa.concat_tables([empty, *pieces])
 
 

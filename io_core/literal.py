@@ -63,7 +63,7 @@ def kind_of(dtype: pa.DataType) -> Kind:
 
 def _is_wide_float(dtype: pa.DataType) -> bool:
     # Arrow has no kernels that compare half floats.
-    return pa.types.is_float32(dtype) or pa.types.is_float64(dtype)
+    return bool(pa.types.is_float32(dtype) or pa.types.is_float64(dtype))
 
 
 class Located(NamedTuple):

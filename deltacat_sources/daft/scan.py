@@ -89,8 +89,15 @@ def read_deltacat(
         DataFileError: When a query runs: a file is missing or has another size.
 
     Example:
-        >>> flights = read_deltacat("air.flights", planner="/data/catalog")  # doctest: +SKIP
-        >>> flights.where(daft.col("month") == 1).select("origin").collect()  # doctest: +SKIP
+        >>> import tempfile
+        >>> from planner_client import Client
+        >>> client = Client(tempfile.mkdtemp())
+        >>> _ = client.catalog.create_namespace(namespace="air")
+        >>> months = pa.table({"month": [1, 2]})
+        >>> _ = client.catalog.write(months, namespace="air", table="flights", mode="auto")
+        >>> flights = read_deltacat("air.flights", planner=client)
+        >>> flights.where(daft.col("month") == 1).to_pydict()
+        {'month': [1]}
     """
     ref = TableRef.parse(table, table_version)
     if table_version is not None:

@@ -38,21 +38,17 @@ def read(path: str, columns: Sequence[str], *, records: int | None, plan: str) -
     try:
         with pq.ParquetFile(local_path(path)) as file:
             there = set(file.schema_arrow.names)
-            table = file.read(columns=[c for c in columns if c in there])
+            found = [c for c in columns if c in there]
             rows = file.metadata.num_rows
+            table = file.read(columns=found) if found else pa.table({"": pa.nulls(rows)})
     except FileNotFoundError:
         raise DataFileError.of(path, "is missing", plan) from None
     except (pa.ArrowException, OSError) as error:
         raise DataFileError.of(path, f"is damaged ({error})", plan) from error
     if records is not None and rows != records:
         raise DataFileError.of(path, f"has {rows} rows instead of {records}", plan)
-    # A name with dots also matches inside structs: keep what was asked for. A read of no column
-    # keeps its number of rows only through one that is there.
-    return table.select([c for c in columns if c in there]) if columns else _rows_only(rows)
-
-
-def _rows_only(rows: int) -> pa.Table:
-    return pa.table({"": pa.nulls(rows)}).select([])
+    # A name with dots also matches inside structs: keep what was asked for.
+    return table.select(found)
 
 
 def write(table: pa.Table, path: str) -> None:

@@ -146,8 +146,9 @@ def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
 
 
 def _matches_otherwise(columns: FileColumns, version: Version) -> Mask:
-    """Delete files that match rows by other columns than the merge keys: statistics of the keys say
-    nothing of the rows that they remove.
+    """Which files are deletes by other columns than the merge keys.
+
+    Statistics of the keys say nothing of the rows that those remove.
     """
     names = columns.files.column("delete_columns")
     by_keys = pc.equal(names, msgspec.json.encode(list(version.merge_keys)).decode())

@@ -1,0 +1,208 @@
+"""Do schemas travel unchanged, get their ids, and take older files in?"""
+
+from __future__ import annotations
+
+import pickle
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.schema import (
+    FIELD_ID,
+    SchemaField,
+    align,
+    assign_field_ids,
+    check_columns,
+    decode_schema,
+    encode_schema,
+    fields_of,
+    merge_keys_of,
+    schema_of,
+)
+
+PLAIN = [
+    pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(),
+    pa.uint32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.binary(),
+    pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view(), pa.date32(),
+    pa.date64(), *(pa.time32(u) for u in ("s", "ms")), *(pa.time64(u) for u in ("us", "ns")),
+    *(pa.duration(u) for u in ("s", "ms", "us", "ns")),
+    *(pa.timestamp(u) for u in ("s", "ms", "us", "ns")),
+    pa.timestamp("us", "UTC"), pa.timestamp("ns", "Europe/Berlin"), pa.timestamp("ms", "+02:00"),
+]  # fmt: skip
+OTHER = [
+    pa.decimal128(12, 3),
+    pa.decimal256(50, 0),
+    pa.list_(pa.int8()),
+    pa.struct([("a", pa.string())]),
+    pa.map_(pa.string(), pa.int64()),
+    pa.dictionary(pa.int32(), pa.string()),
+    pa.binary(16),
+]
+
+
+@pytest.mark.parametrize("dtype", [*PLAIN, *OTHER], ids=str)
+def test_every_arrow_type_survives_the_wire(dtype: pa.DataType) -> None:
+    schema = pa.schema([("x", dtype)])
+    (field,) = fields_of(schema)
+    assert field.type.startswith("arrow_schema_base64:") == (dtype in OTHER)
+    assert schema_of([field]).field("x").type == dtype
+    assert decode_schema(encode_schema(schema)) == schema
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("double", pa.float64()),
+        ("float", pa.float32()),
+        ("halffloat", pa.float16()),
+        ("date32[day]", pa.date32()),
+        ("date64[ms]", pa.date64()),
+        ("utf8", pa.string()),
+        ("boolean", pa.bool_()),
+        ("timestamp[us, tz=UTC]", pa.timestamp("us", "UTC")),
+    ],
+)
+def test_the_names_that_arrow_prints_are_read_too(name: str, dtype: pa.DataType) -> None:
+    assert schema_of([SchemaField("x", name)]).field("x").type == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(pa.float64(), "float64"), (pa.date32(), "date32"), (pa.bool_(), "bool"), (pa.string(), "string")],
+)  # fmt: skip
+def test_types_are_written_by_their_one_name(dtype: pa.DataType, name: str) -> None:
+    assert fields_of(pa.schema([("x", dtype)]))[0].type == name
+
+
+@given(st.data())
+def test_field_lists_keep_nullability_ids_keys_and_docs(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 6))
+    fields = [
+        SchemaField(
+            f"c{i}",
+            data.draw(st.sampled_from(["int64", "string", "timestamp[ns]"])),
+            nullable=data.draw(st.booleans()),
+            field_id=i * 3 + 1,
+            is_merge_key=data.draw(st.booleans()),
+            doc=data.draw(st.none() | st.text(st.characters(codec="utf-8"), min_size=1)),
+        )
+        for i in range(count)
+    ]
+    schema = schema_of(fields)
+    assert fields_of(schema) == fields
+    assert fields_of(decode_schema(encode_schema(schema))) == fields
+    assert merge_keys_of(schema) == tuple(f.name for f in fields if f.is_merge_key)
+    assert pickle.loads(pickle.dumps(fields)) == fields
+
+
+@pytest.mark.parametrize(
+    ("definition", "problem"),
+    [
+        ([SchemaField("x", "int65")], "'x': unknown type 'int65'; did you mean 'int"),
+        ([SchemaField("x", "timestamp[parsec]")], "unknown type"),
+        ([SchemaField("x", "timestamp[us, tz=]")], "unknown type"),
+        ([SchemaField("x", "arrow_schema_base64:!!")], "no base64"),
+        ("AAAA", "no base64 of an Arrow IPC schema"),
+        ("not base64", "no base64 of an Arrow IPC schema"),
+        (pa.schema([("a", pa.int8()), ("A", pa.int8())]), "differ in case only"),
+        (pa.schema([("a", pa.int8()), ("a", pa.int8())]), "'a' and 'a'"),
+        (pa.schema([("", pa.int8())]), "needs a name"),
+    ],
+)
+def test_an_unreadable_definition_is_refused(
+    definition: str | list[SchemaField] | pa.Schema, problem: str
+) -> None:
+    with pytest.raises(SchemaValidationError, match=problem):
+        schema_of(definition)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        SchemaField("x", "int8", merge_order={"sort_order": "ascending"}),
+        SchemaField("x", "int8", is_event_time=True),
+        SchemaField("x", "int8", past_default=1),
+        SchemaField("x", "int8", future_default=1),
+        SchemaField("x", "int8", consistency_type="coerce"),
+    ],
+)
+def test_what_the_protocol_knows_and_this_release_does_not_is_said(field: SchemaField) -> None:
+    with pytest.raises(UnsupportedError, match="column 'x': .* is not supported yet"):
+        schema_of([field])
+
+
+# --- ids and keys ---------------------------------------------------------------------------------
+
+
+def ids(schema: pa.Schema) -> list[int | None]:
+    return [f.field_id for f in fields_of(schema)]
+
+
+def test_ids_that_are_there_stay_and_new_ones_follow_the_greatest() -> None:
+    schema = pa.schema(
+        [pa.field("a", pa.int8()), pa.field("b", pa.int8(), metadata={FIELD_ID: b"7"}), pa.field("c", pa.int8())]
+    )  # fmt: skip
+    assert ids(assign_field_ids(schema)) == [8, 7, 9]
+    assert ids(assign_field_ids(assign_field_ids(schema))) == [8, 7, 9]
+
+
+def test_two_columns_with_one_id_are_refused() -> None:
+    fields = [pa.field(n, pa.int8(), metadata={FIELD_ID: b"1"}) for n in "ab"]
+    with pytest.raises(SchemaValidationError, match="not unique"):
+        assign_field_ids(pa.schema(fields))
+
+
+def test_foreign_metadata_does_not_reach_the_table() -> None:
+    schema = pa.schema([pa.field("a", pa.int8(), metadata={b"x": b"y"})], metadata={b"pandas": b"{}"})
+    found = assign_field_ids(schema)
+    assert found.metadata is None
+    assert found.field("a").metadata == {FIELD_ID: b"1"}
+
+
+def test_keys_come_in_schema_order_from_marks_and_arguments() -> None:
+    schema = schema_of([SchemaField("a", "int8"), SchemaField("b", "int8", is_merge_key=True)])
+    assert merge_keys_of(assign_field_ids(schema, ["a"])) == ("a", "b")
+
+
+def test_an_unknown_key_offers_the_nearest_column() -> None:
+    with pytest.raises(SchemaValidationError, match="unknown merge key 'idd'; did you mean 'id'"):
+        assign_field_ids(pa.schema([("id", pa.int8())]), ["idd"])
+
+
+@pytest.mark.parametrize("dtype", [pa.float32(), pa.list_(pa.int8()), pa.struct([("a", pa.int8())])])
+def test_floats_and_nested_columns_cannot_be_keys(dtype: pa.DataType) -> None:
+    with pytest.raises(SchemaValidationError, match="cannot be keys"):
+        assign_field_ids(pa.schema([("k", dtype)]), ["k"])
+
+
+def test_an_unknown_column_is_refused_with_the_nearest_and_all_names() -> None:
+    schema = pa.schema([("month", pa.int8()), ("day", pa.int8())])
+    with pytest.raises(SchemaValidationError, match="'mont'; did you mean 'month'.*: month, day"):
+        check_columns(["day", "mont"], schema)
+
+
+# --- alignment ------------------------------------------------------------------------------------
+
+
+def test_an_older_file_takes_the_tables_shape() -> None:
+    schema = pa.schema([pa.field("b", pa.int64(), nullable=False), pa.field("new", pa.string()), pa.field("a", pa.float64())])  # fmt: skip
+    old = pa.table({"a": pa.array([1, None], pa.int8()), "b": pa.array([3, 4], pa.int16()), "gone": [0, 0]})
+    found = align(old, schema)
+    assert found.to_pylist() == [{"b": 3, "new": None, "a": 1.0}, {"b": 4, "new": None, "a": None}]
+    assert found.schema == pa.schema([("b", pa.int64()), ("new", pa.string()), ("a", pa.float64())])
+
+
+def test_a_cast_that_would_lose_is_refused() -> None:
+    with pytest.raises(SchemaValidationError, match="column 'a': int64 does not fit int8"):
+        align(pa.table({"a": [300]}), pa.schema([("a", pa.int8())]))
+    with pytest.raises(SchemaValidationError, match="does not fit"):
+        align(pa.table({"a": [1.5]}), pa.schema([("a", pa.int8())]))
+    with pytest.raises(SchemaValidationError, match="does not fit"):
+        align(pa.table({"a": ["x"]}), pa.schema([("a", pa.list_(pa.int8()))]))
+
+
+def test_no_columns_keep_the_number_of_rows() -> None:
+    assert align(pa.table({"a": [1, 2, 3]}), pa.schema([])).num_rows == 3
