@@ -66,7 +66,7 @@ class TableRef(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def parse(cls, text: str | TableRef, table_version: str | None = None) -> TableRef:
-        """Read `"namespace.table"`; the table's name may hold further dots.
+        """Read `"namespace.table"`; the table's name may hold further dots. A version overrides.
 
         Raises:
             ValueError: The text has no dot, or a part cannot be a name.
@@ -76,7 +76,9 @@ class TableRef(msgspec.Struct, frozen=True, omit_defaults=True):
             TableRef(namespace='robotics', table='episodes', table_version=None)
         """
         if isinstance(text, TableRef):
-            return text
+            if table_version is None:
+                return text
+            return msgspec.structs.replace(text, table_version=table_version)
         namespace, dot, table = text.partition(".")
         if not dot:
             raise ValueError(f"{text!r} is no table: write it as 'namespace.table'")

@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import daft
-import msgspec
 import pyarrow as pa
 from daft.daft import CountMode
 from daft.io.source import DataSource, DataSourceTask
@@ -100,8 +99,6 @@ def read_deltacat(
         {'month': [1]}
     """
     ref = TableRef.parse(table, table_version)
-    if table_version is not None:
-        ref = msgspec.structs.replace(ref, table_version=table_version)
     tree = parse(dict(predicate) if isinstance(predicate, Mapping) else predicate)
     scan, header = Scan(ref, connect(planner), predicate=tree, as_of=as_of).pinned()
     check_columns(columns or (), header.schema)

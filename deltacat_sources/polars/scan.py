@@ -14,7 +14,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-import msgspec
 import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
@@ -120,8 +119,6 @@ def scan_deltacat(
         ['JFK']
     """
     ref = TableRef.parse(table, table_version)
-    if table_version is not None:
-        ref = msgspec.structs.replace(ref, table_version=table_version)
     tree = parse(dict(predicate) if predicate is not None else None)
     unpinned = Scan(ref, connect(planner), predicate=tree, as_of=as_of)
     scan, header = unpinned.pinned()

@@ -240,6 +240,19 @@ def test_the_negation_of_a_float_comparison_admits_nan() -> None:
     assert dump(predicate.children[1]) == {"eq": ["float", "NaN"]}
 
 
+@pytest.mark.parametrize("value", [-0.0, math.nan])
+@pytest.mark.parametrize("listed", [[0.0], [0.0, 1.0], [0.0, math.nan, None]])
+def test_not_in_keeps_what_pyarrow_tells_apart_by_its_bits(
+    value: float, listed: list[float]
+) -> None:
+    expr = col("float").not_in(listed)
+    data = pa.table({"float": [value]})
+    predicate = translate(expr, SCHEMA)
+    assert predicate is None or kept(data, expr.to_pyarrow()) <= kept(
+        data, to_arrow(bind(predicate, SCHEMA), SCHEMA)
+    )
+
+
 @udf(return_dtype=DataType.bool())
 def opaque(values: pa.Array) -> pa.Array:
     return values
