@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The Makefile chooses: "check" for a first look, "ci" for every change, "full" for make test-full.
 # Only "full" looks for new examples; the others try the same ones in every run.
@@ -48,3 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_planner_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own planner stays out of the tests."""
     monkeypatch.delenv("DELTACAT_PLANNER", raising=False)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of this machine, one for all tests of a process."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()

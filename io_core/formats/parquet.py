@@ -91,11 +91,9 @@ def entry_of(
     """
     metadata = pq.read_metadata(local_path(path))
     counted = nan_counts or {}
-    chunks = {
-        metadata.schema.column(i).path: i
-        for i in range(metadata.num_columns)
-        if metadata.schema.column(i).max_repetition_level == 0
-    }
+    # A column inside of another has a longer path than name, and may share the path of a dotted name.
+    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+    chunks = {leaf.path: i for i, leaf in enumerate(leaves) if leaf.path == leaf.name}
     stats = {
         field.name: _column_stats(metadata, chunks[field.name], field.type, counted.get(field.name))
         for field in schema

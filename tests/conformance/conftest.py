@@ -56,13 +56,3 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     if found.name == "ray":
         request.getfixturevalue("cluster")
     return found
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """A Ray cluster of this machine."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()

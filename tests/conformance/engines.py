@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from tests.strategies import to_daft, to_polars, to_ray
+from tests.strategies import Query, to_daft, to_polars, to_ray
 
 if TYPE_CHECKING:
     from planner_client import Client
     from tests.oracle import Dialect
-    from tests.strategies import Query
 
 __all__ = ["ENGINES", "Arrow", "Engine"]
 
@@ -37,6 +36,9 @@ class Engine(Protocol):
     def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
         """Answer a query in the engine's own words: its filter, its projection, its limit."""
 
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        """Some first rows, as the engine's users are told to ask for them."""
+
 
 class Arrow:
     """The Arrow lane: client.read."""
@@ -60,6 +62,9 @@ class Arrow:
     def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
         return self.read(planner, table, query)
 
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        return self.read(planner, table, Query(limit=rows))
+
 
 class Polars:
     """pl.scan_deltacat."""
@@ -81,6 +86,9 @@ class Polars:
         if query.ast is not None:
             frame = frame.filter(to_polars(query.ast, schema))
         return _polars(frame, query)
+
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        return self.read(planner, table, Query(limit=rows))
 
 
 # Any: an engine's own, untyped frame.
@@ -112,6 +120,9 @@ class Daft:
         if query.ast is not None:
             frame = frame.where(to_daft(query.ast, schema))
         return _daft(frame, query)
+
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        return self.read(planner, table, Query(limit=rows))
 
 
 # Any: an engine's own, untyped frame.
@@ -149,6 +160,15 @@ class Ray:
         if query.ast is not None:
             dataset = dataset.filter(expr=to_ray(query.ast, schema))
         return _ray(dataset, query)
+
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        import ray.data
+
+        from deltacat_sources.ray import DeltaCatDatasource
+
+        # Dataset.limit stops tasks that run already: how many have begun is Ray's to say.
+        source = DeltaCatDatasource(table, planner=planner, limit=rows)
+        return _ray(ray.data.read_datasource(source), Query())
 
 
 # Any: an engine's own, untyped frame.

@@ -144,7 +144,10 @@ def test_nodes_pickle_and_compare_by_value() -> None:
         ({"and": [{"eq": ["x", 1]}, {"in": ["t", []]}]}, r"\$\.and\[1\]\.in: unknown column 't'"),
         ({"not": {"is_null": "z"}}, r"\$\.not: unknown column 'z'"),
         ({"gt": ["x", "abc"]}, r"\$\.gt, column 'x': 'abc' is no number literal .* int64"),
-        ({"or": [{"is_null": "x"}, {"eq": ["s", 1]}]}, r"\$\.or\[1\]\.eq, column 's': 1 is no text"),
+        (
+            {"or": [{"is_null": "x"}, {"eq": ["s", 1]}]},
+            r"\$\.or\[1\]\.eq, column 's': 1 is no text",
+        ),
         ({"between": ["x", 1, "b"]}, r"\$\.between\.and\[1\]\.lte, column 'x'"),
         ({"in": ["x", [1, "q"]]}, r"\$\.in, column 'x': 'q'"),
         ({"eq": ["x", "NaN"]}, r"\$\.eq, column 'x': NaN cannot"),

@@ -130,7 +130,9 @@ def test_a_partition_with_a_matching_row_is_never_ruled_out(data: st.DataObject)
     texts += ["year", "month", "day"] * dated + ["truncate(10)"] * pa.types.is_integer(dtype)
     scheme = PartitionScheme((PartitionKey(("x",), data.draw(st.sampled_from(texts))),))
     schema = pa.schema([("x", dtype)])
-    rows = [{"x": v} for v in data.draw(st.lists(st.sampled_from([*TYPES[dtype], None]), min_size=1))]
+    rows = [
+        {"x": v} for v in data.draw(st.lists(st.sampled_from([*TYPES[dtype], None]), min_size=1))
+    ]
     parts = list(_split(rows, scheme, schema))
     files = pa.table(
         {
@@ -268,7 +270,11 @@ def test_nothing_known_rules_nothing_out() -> None:
 
 def test_a_max_rules_out_floats_only_where_nan_was_counted() -> None:
     counted, with_nan, uncounted = (ColumnStats(0.0, 1.0, 0, n) for n in (0, 1, None))
-    assert verdict({"gt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == ["none", "some", "some"]
+    assert verdict({"gt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == [
+        "none",
+        "some",
+        "some",
+    ]
     assert verdict({"lt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == ["all", "some", "some"]
     assert verdict({"gte": ["x", 0]}, FLOAT, counted, with_nan) == ["all", "all"]
     assert verdict({"eq": ["x", "NaN"]}, FLOAT, counted, with_nan) == ["none", "some"]

@@ -156,7 +156,9 @@ def test_two_columns_with_one_id_are_refused() -> None:
 
 
 def test_foreign_metadata_does_not_reach_the_table() -> None:
-    schema = pa.schema([pa.field("a", pa.int8(), metadata={b"x": b"y"})], metadata={b"pandas": b"{}"})
+    schema = pa.schema(
+        [pa.field("a", pa.int8(), metadata={b"x": b"y"})], metadata={b"pandas": b"{}"}
+    )
     found = assign_field_ids(schema)
     assert found.metadata is None
     assert found.field("a").metadata == {FIELD_ID: b"1"}
@@ -172,7 +174,9 @@ def test_an_unknown_key_offers_the_nearest_column() -> None:
         assign_field_ids(pa.schema([("id", pa.int8())]), ["idd"])
 
 
-@pytest.mark.parametrize("dtype", [pa.float32(), pa.list_(pa.int8()), pa.struct([("a", pa.int8())])])
+@pytest.mark.parametrize(
+    "dtype", [pa.float32(), pa.list_(pa.int8()), pa.struct([("a", pa.int8())])]
+)
 def test_floats_and_nested_columns_cannot_be_keys(dtype: pa.DataType) -> None:
     with pytest.raises(SchemaValidationError, match="cannot be keys"):
         assign_field_ids(pa.schema([("k", dtype)]), ["k"])
@@ -189,7 +193,9 @@ def test_an_unknown_column_is_refused_with_the_nearest_and_all_names() -> None:
 
 def test_an_older_file_takes_the_tables_shape() -> None:
     schema = pa.schema([pa.field("b", pa.int64(), nullable=False), pa.field("new", pa.string()), pa.field("a", pa.float64())])  # fmt: skip
-    old = pa.table({"a": pa.array([1, None], pa.int8()), "b": pa.array([3, 4], pa.int16()), "gone": [0, 0]})
+    old = pa.table(
+        {"a": pa.array([1, None], pa.int8()), "b": pa.array([3, 4], pa.int16()), "gone": [0, 0]}
+    )
     found = align(old, schema)
     assert found.to_pylist() == [{"b": 3, "new": None, "a": 1.0}, {"b": 4, "new": None, "a": None}]
     assert found.schema == pa.schema([("b", pa.int64()), ("new", pa.string()), ("a", pa.float64())])

@@ -204,11 +204,14 @@ def test_rays_own_limit_reaches_the_planner(client: CountingClient) -> None:
     assert [scan.row_limit for scan in client.plans] == [7]
 
 
-def test_rays_own_limit_does_not_reach_the_planner_past_a_filter(client: CountingClient) -> None:
-    source = DeltaCatDatasource(table(client, rows(0, 200)), planner=client)
-    source = filtered(source, col("part") == 1)
-    source.get_read_tasks(4, per_task_row_limit=7, data_context=DataContext.get_current())
+@pytest.mark.parametrize("expr", [col("part") == 1, col("part") + 1 == 2])
+def test_rays_own_limit_does_not_reach_the_planner_past_a_filter(
+    client: CountingClient, expr: Expr
+) -> None:
+    source = filtered(DeltaCatDatasource(table(client, rows(0, 200)), planner=client), expr)
+    tasks = source.get_read_tasks(4, per_task_row_limit=7, data_context=DataContext.get_current())
     assert [scan.row_limit for scan in client.plans] == [None]
+    assert sum(block.num_rows for task in tasks for block in task()) >= 7
 
 
 def test_merged_rows_are_filtered_and_limited_after_the_merge(client: CountingClient) -> None:
