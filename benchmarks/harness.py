@@ -13,7 +13,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -187,8 +186,11 @@ def in_new_process(module: str, arguments: Iterable[str]) -> Sample:
 
 def print_sample(sample: Sample) -> None:
     """Hand a sample, and this process's peak memory, to the one that called `in_new_process`."""
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    whole = msgspec.structs.replace(sample, peak_rss_mib=peak_kib / 1024)
+    # Not getrusage: its peak begins with the size of the process that forked this one.
+    with open("/proc/self/status", encoding="ascii") as file:
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", file.read(), re.MULTILINE)
+    peak_mib = int(peak.group(1)) / 1024 if peak else None
+    whole = msgspec.structs.replace(sample, peak_rss_mib=peak_mib)
     print(msgspec.json.encode(whole).decode(), flush=True)
 
 

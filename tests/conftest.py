@@ -62,3 +62,19 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show how many random tables and questions each engine answered as the oracle does."""
+    totals: dict[str, list[int]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "conformance":
+                engine, tables, questions = value
+                held = totals.setdefault(engine, [0, 0])
+                held[0] += tables
+                held[1] += questions
+    if totals:
+        terminalreporter.section("examples that agree with the oracle")
+    for engine, (tables, questions) in totals.items():
+        terminalreporter.line(f"{engine:<8}{tables:>8,} tables{questions:>9,} questions")

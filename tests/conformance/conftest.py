@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,3 +56,24 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     if found.name == "ray":
         request.getfixturevalue("cluster")
     return found
+
+
+class Tally:
+    """Counts the examples of one test; the run's last lines add them up."""
+
+    def __init__(self, record: Callable[[str, object], None]) -> None:
+        self._counted: list[Any] = ["", 0, 0]
+        # The report takes the list as it is when the test ends, also to another process.
+        record("conformance", self._counted)
+
+    def count(self, engine: str, questions: int) -> None:
+        """One more table, and so many questions to it."""
+        self._counted[0] = engine
+        self._counted[1] += 1
+        self._counted[2] += questions
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Tally:
+    """Where a property test counts its examples."""
+    return Tally(record_property)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from planner_client import Client
+    from tests.conformance.conftest import Tally
     from tests.conformance.engines import Engine
     from tests.oracle import Dialect, Row
 
@@ -71,7 +72,7 @@ def _scaled(engine: Engine) -> int:
 
 
 def test_predicates_of_this_project_keep_the_oracles_rows(
-    engine: Engine, planner: Client, fresh: Callable[[], str]
+    engine: Engine, planner: Client, fresh: Callable[[], str], tally: Tally
 ) -> None:
     @settings(max_examples=_scaled(engine), suppress_health_check=list(HealthCheck))
     @given(cases(replaces=True))
@@ -80,12 +81,13 @@ def test_predicates_of_this_project_keep_the_oracles_rows(
         build(planner, table, case)
         for query in case.queries:
             check(engine.read(planner, table, query), case, query, engine, "ours")
+        tally.count(engine.name, len(case.queries))
 
     property_()
 
 
 def test_an_engines_own_filters_mean_what_the_engine_means(
-    engine: Engine, planner: Client, fresh: Callable[[], str]
+    engine: Engine, planner: Client, fresh: Callable[[], str], tally: Tally
 ) -> None:
     own = engine.name if engine.name != "arrow" else None
 
@@ -96,6 +98,7 @@ def test_an_engines_own_filters_mean_what_the_engine_means(
         build(planner, table, case)
         for query in case.queries:
             ask_and_check(engine, planner, table, case, query)
+        tally.count(engine.name, len(case.queries))
 
     property_()
 

@@ -94,12 +94,17 @@ def test_where_rows_merge_only_keys_and_partitions_rule_files_out(tmp_path: Path
     client.catalog.write(pa.table({"k": [1], "v": ["new"]}), **WHERE)
     by_value = {"eq": ["v", "old"]}
     assert client.catalog.plan(**WHERE, filter_predicate=by_value).total_files == 2
-    assert client.catalog.read(**WHERE, filter_predicate=by_value).to_pylist() == [{"k": 2, "v": "old"}]
+    assert client.catalog.read(**WHERE, filter_predicate=by_value).to_pylist() == [
+        {"k": 2, "v": "old"}
+    ]
     either = {"or": [by_value, {"eq": ["k", 7]}]}
     assert client.catalog.plan(**WHERE, filter_predicate=either).total_files == 2
     both = {"and": [by_value, {"eq": ["k", 7]}]}
     assert client.catalog.plan(**WHERE, filter_predicate=both).total_files == 0
-    assert client.catalog.plan(**WHERE, filter_predicate={"eq": ["k", 1]}).column("residual") == [True, False]
+    assert client.catalog.plan(**WHERE, filter_predicate={"eq": ["k", 1]}).column("residual") == [
+        True,
+        False,
+    ]
 
 
 def test_partitions_rule_out_delete_files_with_their_data(keyed: Client) -> None:
@@ -353,7 +358,11 @@ def test_a_snapshot_that_is_not_there_yet_is_refused(client: Client) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
-@given(st.lists(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4), min_size=1, max_size=4
+    )
+)
 def test_rows_come_by_partition_and_then_in_the_order_of_commits(
     tmp_path: Path, commits: list[list[str]]
 ) -> None:

@@ -142,7 +142,9 @@ def test_a_mode_that_does_not_fit_the_table_is_refused_before_any_file_is_writte
     assert rows(client.catalog) == [(1, "a"), (2, "b")]
 
 
-@pytest.mark.parametrize("mode", ["add", "append", "replace", "replace_partition", "merge", "delete"])
+@pytest.mark.parametrize(
+    "mode", ["add", "append", "replace", "replace_partition", "merge", "delete"]
+)
 def test_a_mode_that_makes_no_table_needs_one(client: Client, mode: Any) -> None:
     definition = {"schema_def": encode_schema(FIRST.schema)}
     with pytest.raises(NotFoundError, match="namespace 'ns' not found"):
@@ -211,7 +213,9 @@ def test_of_two_that_make_different_tables_the_second_is_refused(client: Client)
 # --- entries --------------------------------------------------------------------------------------
 
 
-def stage_file(session: WriteSession, name: str = "a.parquet", data: pa.Table = FIRST) -> WriteEntry:
+def stage_file(
+    session: WriteSession, name: str = "a.parquet", data: pa.Table = FIRST
+) -> WriteEntry:
     """Write one file where the session wants it, and describe it."""
     os.makedirs(session.data_dir, exist_ok=True)
     path = os.path.join(session.data_dir, name)
@@ -308,7 +312,7 @@ def test_a_file_of_a_table_is_not_taken_again(client: Client) -> None:
         (["abc"], "'abc' is no partition value of type int64"),
         ([1.5], "1.5 is no partition value"),
         ([[1]], "is no partition value"),
-        ([2**70], "is no partition value"),
+        ([2**63], "is no partition value"),
     ],
 )
 def test_partition_values_have_to_fit_the_scheme(
@@ -326,7 +330,9 @@ def test_one_value_in_two_spellings_is_one_partition(client: Client) -> None:
     make(client.catalog, partition_scheme={"keys": [{"key": ["k"]}]})
     session = client.catalog.stage(**WHERE)
     entries = [stage_file(session, f"{i}.parquet", FIRST.slice(0, 1)) for i in range(3)]
-    spelt = [changed(e, partition_values=[v])[0] for e, v in zip(entries, (1, 1.0, "1"), strict=True)]
+    spelt = [
+        changed(e, partition_values=[v])[0] for e, v in zip(entries, (1, 1.0, "1"), strict=True)
+    ]
     assert client.commit(session=session, entries=spelt).deltas_written == 1
     assert client.catalog.describe_table(**WHERE).partition_count == 2
 
