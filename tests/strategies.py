@@ -16,7 +16,8 @@ import operator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 from hypothesis import strategies as st
@@ -448,16 +449,26 @@ def to_ray(ast: Ast, schema: pa.Schema) -> Expr:
     """The predicate as a `ray.data.expressions.Expr`."""
     from ray.data.expressions import col, lit
 
+    def plain(value: object, column: str) -> object:
+        dtype = schema.field(column).type
+        found = _scalar(value, dtype)
+        # Arrow compares zoned timestamps of one zone only.
+        return found.astimezone(ZoneInfo(dtype.tz)) if _is_zoned(found) else found
+
     def literal(value: object, column: str) -> Expr:
         dtype = schema.field(column).type
-        if isinstance(value, int) and _is_nanos(value, dtype):
+        if _is_nanos(value, dtype):
             return lit(pa.scalar(value, pa.int64()).cast(dtype))
-        return lit(_scalar(value, dtype))
+        return lit(plain(value, column))
 
     def within(column: str, values: list[Any]) -> Expr:
-        return col(column).is_in([_scalar(v, schema.field(column).type) for v in values])
+        return col(column).is_in([plain(v, column) for v in values])
 
     return _translate(ast, schema, col, literal, within)
+
+
+def _is_zoned(value: object) -> TypeGuard[dt.datetime]:
+    return isinstance(value, dt.datetime) and value.tzinfo is not None
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from io_core.model import ColumnStats, PartitionScheme
 
-__all__ = ["ENCODING", "ColumnCache", "FileColumns", "pack_segment"]
+__all__ = ["ENCODING", "ColumnCache", "FileColumns", "Stats", "pack_segment"]
 
 ENCODING = "msgpack"
 _LIVE = np.iinfo(np.int64).max
@@ -54,12 +54,53 @@ def pack_segment(schema: pa.Schema, stats: Sequence[dict[str, ColumnStats] | Non
     return msgspec.msgpack.encode(body)
 
 
+class _Segment(NamedTuple):
+    """Statistics of a run of files, as the ledger keeps them."""
+
+    files: int
+    body: bytes
+
+
+class Stats:
+    """Statistics of files, unpacked one column at a time and kept from then on; threads share it.
+
+    Most plans ask for few columns, and many for none.
+    """
+
+    def __init__(self, segments: tuple[_Segment, ...] = ()) -> None:
+        self.segments = segments
+        # Per column: how many segments are unpacked, and what they hold.
+        self._unpacked: dict[str, tuple[int, pa.Table]] = {}
+
+    def extended(self, segments: tuple[_Segment, ...]) -> Stats:
+        """These statistics and those of further files; what is unpacked stays so."""
+        longer = Stats(self.segments + segments)
+        longer._unpacked = dict(self._unpacked)
+        return longer
+
+    def of(self, field: pa.Field) -> pa.Table | None:
+        """`min:<c>`, `max:<c>`, `null_count:<c>` and `nan_count:<c>` of each file.
+
+        None where columns of the field's type have no statistics.
+        """
+        if kind_of(field.type) == "other":
+            return None
+        done, table = self._unpacked.get(field.name, (0, None))
+        if table is None or done < len(self.segments):
+            added = _unpack(self.segments[done:], field)
+            table = added if table is None else pa.concat_tables([table, added]).combine_chunks()
+            self._unpacked[field.name] = (len(self.segments), table)
+        return table
+
+
 class FileColumns(NamedTuple):
     """All files that a table version ever had, in order of file id. Never changed, only replaced.
 
     Attributes:
         seq: The ledger's sequence up to which this is complete.
-        files: A plan's columns but `partition_id` and `residual`; paths relative to the root.
+        files: A plan's columns but `partition_id`, `residual` and statistics; paths relative to
+            the root.
+        stats: The files' statistics.
         file_id: (files,) int64.
         begin: (files,) first snapshot that shows the file.
         end: (files,) first snapshot that no longer does; the greatest integer while it is live.
@@ -69,6 +110,7 @@ class FileColumns(NamedTuple):
 
     seq: int
     files: pa.Table
+    stats: Stats
     file_id: npt.NDArray[np.int64]
     begin: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
@@ -133,6 +175,7 @@ def _extend(
     return FileColumns(
         seq,
         pa.concat_tables([known.files, added.files]).combine_chunks(),
+        known.stats.extended(added.stats.segments),
         np.concatenate([known.file_id, added.file_id]),
         np.concatenate([known.begin, added.begin]),
         np.concatenate([end, added.end]),
@@ -162,11 +205,12 @@ def _load(
     table = pa.table(arrays, names=list(_PLAIN))
     for name, array in _partition_columns(db, version_id, schema, scheme, partitions):
         table = table.append_column(name, array)
-    for name, array in _stats_columns(db, version_id, schema, ids, after):
-        table = table.append_column(name, array)
+    stats = Stats(_segments(db, version_id, after))
+    if sum(segment.files for segment in stats.segments) != len(ids):
+        raise CatalogRootError(f"the ledger's statistics do not cover its {len(ids)} files")
     limbs = np.frombuffer(b"".join(hashes), "<u4").reshape(-1, 4).astype(np.uint64)
     ends = np.array([_LIVE if e is None else e for e in end], np.int64)
-    return FileColumns(seq, table, ids, np.array(begin, np.int64), ends, partitions, limbs)
+    return FileColumns(seq, table, stats, ids, np.array(begin, np.int64), ends, partitions, limbs)
 
 
 def _partition_columns(
@@ -194,51 +238,30 @@ def _partition_columns(
     ]
 
 
-def _stats_columns(
-    db: apsw.Connection,
-    version_id: int,
-    schema: pa.Schema,
-    ids: npt.NDArray[np.int64],
-    after: int,
-) -> list[tuple[str, pa.Array]]:
+def _segments(db: apsw.Connection, version_id: int, after: int) -> tuple[_Segment, ...]:
     found = db.execute(
-        "SELECT first_file_id, last_file_id, encoding, body FROM segment"
+        "SELECT last_file_id - first_file_id + 1, encoding, body FROM segment"
         " WHERE version_id = ? AND first_file_id > ? ORDER BY first_file_id",
         (version_id, after),
     ).fetchall()
-    segments = [(int(lo), int(hi), _unpack(encoding, body)) for lo, hi, encoding, body in found]
-    columns = []
-    for field in schema:
-        if kind_of(field.type) == "other":
-            continue
-        field_id = (field.metadata or {})[FIELD_ID].decode()
-        parts = _values(segments, field_id, len(ids))
-        dtypes = (field.type, field.type, pa.int64(), pa.int64())
-        for kind, values, dtype in zip(_KINDS, parts, dtypes, strict=True):
-            columns.append((f"{kind}:{field.name}", load_array(values, dtype)))
-    return columns
+    for _, encoding, _ in found:
+        if encoding != ENCODING:
+            raise CatalogRootError(
+                f"the ledger holds statistics encoded as {encoding!r}, which this release cannot "
+                "read: upgrade deltacat-sources"
+            )
+    return tuple(_Segment(int(files), body) for files, _, body in found)
 
 
-# Any: the JSON scalars that `pack_segment` wrote.
-def _unpack(encoding: str, body: bytes) -> dict[str, Any]:
-    if encoding != ENCODING:
-        raise CatalogRootError(
-            f"the ledger holds statistics encoded as {encoding!r}, which this release cannot read: "
-            "upgrade deltacat-sources"
-        )
-    found: dict[str, Any] = msgspec.msgpack.decode(body)
-    return found
-
-
-def _values(
-    segments: list[tuple[int, int, dict[str, Any]]], field_id: str, count: int
-) -> list[list[Any]]:
-    """min, max, null_count and nan_count of every file, None where a segment does not say."""
-    parts: list[list[Any]] = [[], [], [], []]
-    for low, high, body in segments:
-        held = body.get(field_id) or [[None] * (high - low + 1)] * len(parts)
+def _unpack(segments: tuple[_Segment, ...], field: pa.Field) -> pa.Table:
+    """One column's statistics of every file, null where a segment does not say."""
+    field_id = (field.metadata or {})[FIELD_ID].decode()
+    # Any: the JSON scalars that `pack_segment` wrote.
+    parts: list[list[Any]] = [[] for _ in _KINDS]
+    for files, body in segments:
+        held = msgspec.msgpack.decode(body).get(field_id) or [[None] * files] * len(_KINDS)
         for part, values in zip(parts, held, strict=True):
             part.extend(values)
-    if any(len(part) != count for part in parts):
-        raise ValueError(f"the ledger's segments hold {len(parts[0])} of {count} files")
-    return parts
+    types = (field.type, field.type, pa.int64(), pa.int64())
+    arrays = [load_array(values, dtype) for values, dtype in zip(parts, types, strict=True)]
+    return pa.table(arrays, names=[f"{kind}:{field.name}" for kind in _KINDS])

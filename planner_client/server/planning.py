@@ -121,7 +121,10 @@ def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
 
     def bounds(column: str) -> Sequence[Bounds]:
         # Where rows merge, statistics of other columns would drop a newer row and revive an old one.
-        known = None if merges and column not in keys else file_bounds(files, column)
+        stats = columns.stats.of(version.schema.field(column))
+        known = (
+            None if stats is None or (merges and column not in keys) else file_bounds(stats, column)
+        )
         return [*by_partition.get(column, ()), *([known] if known is not None else [])]
 
     from_partitions = prune(usable, records, lambda c: by_partition.get(c, ())).may & live
@@ -253,9 +256,6 @@ def _files(
 ) -> pa.Table:
     version, columns, _ = seen
     extra = [n for n in columns.files.column_names if n.startswith("partition:")]
-    if request.include_column_stats:
-        wanted = set(request.columns or version.schema.names)
-        extra += [n for n in columns.files.column_names if _is_stat(n, wanted)]
     plain = [n for n in FILE_COLUMNS.names if n in columns.files.column_names]
     rows = left.rows[page]
     files = columns.files.select([*plain, *extra]).take(rows)
@@ -265,12 +265,17 @@ def _files(
         "partition_id", _partition_ids(db, version, columns.partition[rows])
     )
     files = files.append_column("residual", pa.array(left.residual[page], pa.bool_()))
-    return files.select([*FILE_COLUMNS.names, *extra])
-
-
-def _is_stat(name: str, columns: set[str]) -> bool:
-    kind, _, column = name.partition(":")
-    return kind in ("min", "max", "null_count", "nan_count") and column in columns
+    files = files.select([*FILE_COLUMNS.names, *extra])
+    if request.include_column_stats:
+        for name in dict.fromkeys(request.columns or version.schema.names):
+            stats = columns.stats.of(version.schema.field(name))
+            if stats is not None:
+                taken = stats.take(rows)
+                files = pa.table(
+                    [*files.columns, *taken.columns],
+                    names=[*files.column_names, *taken.column_names],
+                )
+    return files
 
 
 def _partition_ids(db: apsw.Connection, version: Version, partitions: Rows) -> pa.Array:

@@ -191,7 +191,7 @@ class Store:
             return True
         with self.read() as db:
             (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return objects == 0 and db.pragma("application_id") == 0
+            return bool(objects == 0 and db.pragma("application_id") == 0)
 
     def _create(self, *, create: bool) -> None:
         # Under the write lock, so that of two processes that find nothing one makes the tables.
