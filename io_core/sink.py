@@ -123,6 +123,17 @@ class OpenSink(msgspec.Struct, frozen=True):
         self.planner.abort(session=self.session, reason=reason)
         delete_staged(self.session)
 
+    def abandon(self, error: BaseException) -> None:
+        """Abort because of `error`, which the caller raises again; never raises itself.
+
+        Where the abort is refused the files stay: the commit may have happened, and only its answer
+        been lost.
+        """
+        try:
+            self.abort(f"{type(error).__name__}: {error}"[:500])
+        except Exception as second:  # noqa: BLE001  # the first error is what the caller has to see
+            error.add_note(f"write session {self.session.session_id} could not be aborted: {second}")
+
 
 def delete_staged(session: WriteSession) -> None:
     """Remove the files of a session that was aborted, as far as they are there."""

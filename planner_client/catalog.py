@@ -395,7 +395,7 @@ class Catalog:
                 entries = sink.write(data)
             return sink.commit(entries)
         except BaseException as error:
-            sink.abort(f"{type(error).__name__}: {error}")
+            sink.abandon(error)
             raise
 
     def stage(

@@ -112,7 +112,7 @@ class HttpTransport:
             if wants_plan:
                 return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
             return msgspec.json.decode(response.content, type=endpoint.response)
-        except (msgspec.MsgspecError, KeyError, OSError) as error:
+        except (msgspec.MsgspecError, ValueError, KeyError, OSError) as error:
             raise DeltaCATError(
                 f"{self.url} gave an answer that cannot be read: {error}"
             ) from error

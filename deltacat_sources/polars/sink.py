@@ -112,7 +112,7 @@ def sink_deltacat(
             entries = _write(lf, schema, sink)
         return sink.commit(entries)
     except BaseException as error:
-        _abandon(sink, error)
+        sink.abandon(error)
         raise
 
 
@@ -136,15 +136,6 @@ def write_deltacat(
         merge_keys=merge_keys,
         max_rows_per_file=max_rows_per_file,
     )
-
-
-def _abandon(sink: OpenSink, error: BaseException) -> None:
-    try:
-        sink.abort(f"{type(error).__name__}: {error}"[:500])
-    except Exception as second:  # noqa: BLE001  # the caller re-raises the first
-        # The first error is what the caller has to see. Files stay: the commit may have happened
-        # and only its answer been lost.
-        error.add_note(f"write session {sink.session.session_id} could not be aborted: {second}")
 
 
 def _names(columns: str | Sequence[str] | None) -> list[str]:

@@ -10,8 +10,8 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from io_core.execute import read_plan
 from io_core.errors import UnsupportedError
+from io_core.execute import read_plan
 from io_core.model import UNSORTED_ID, WriteEntry
 from io_core.plan import (
     FILE_COLUMNS,

@@ -32,7 +32,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_client_pickles_as_its_address_and_options(tmp_path: Path) -> None:
-    remote = Client(URL, catalog="c", user_id="me", headers={"X-Team": "a"}, timeout=5, verify_ssl=False)
+    remote = Client(
+        URL, catalog="c", user_id="me", headers={"X-Team": "a"}, timeout=5, verify_ssl=False
+    )
     embedded = Client(tmp_path / "catalog")
     for client in (remote, embedded):
         again = pickle.loads(pickle.dumps(client))
@@ -96,7 +98,9 @@ def test_a_directory_is_named_in_any_way(tmp_path: Path, as_path: object) -> Non
 
 @pytest.mark.parametrize("target", ["s3://bucket/catalog", "ftp://host", "postgres://x", ""])
 def test_what_is_neither_a_url_nor_a_directory_is_refused(target: str) -> None:
-    with pytest.raises(ValueError, match="is no planner: pass an http:// or https:// URL, or a dir"):
+    with pytest.raises(
+        ValueError, match="is no planner: pass an http:// or https:// URL, or a dir"
+    ):
         Client(target)
 
 
@@ -144,9 +148,7 @@ def test_connect_refuses_what_is_no_planner(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_the_token_comes_from_the_environment(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_comes_from_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTACAT_TOKEN", TOKEN)
     client = Client(url)
     assert client.health().status == "ok"
