@@ -181,6 +181,7 @@ _BY_CODE: dict[str, type[DeltaCATError]] = {
         AlreadyExistsError,
         ConcurrentModificationError,
         PermissionDeniedError,
+        PlannerUnavailableError,
         CatalogRootError,
         PredicateError,
         SchemaValidationError,

@@ -256,10 +256,8 @@ def _years(values: pa.Array, dtype: pa.DataType, end: int) -> pa.Array:
     years = values.fill_null(1970).to_numpy().astype(np.int64) - 1970 + end
     # A year that the type holds only in part has no such moment, which leaves no bound there.
     held = np.iinfo(np.int32 if unit == "D" else np.int64)
-    first, last = (
-        np.datetime64(side, unit).astype("datetime64[Y]").astype(np.int64)
-        for side in (held.min + 1, held.max)
-    )
+    ends = np.array([held.min + 1, held.max], np.int64).astype(f"datetime64[{unit}]")
+    first, last = ends.astype("datetime64[Y]").astype(np.int64)
     outside = (years <= first) | (years > last)
     years = np.where(outside, 0, years)
     moments = years.astype("datetime64[Y]").astype(f"datetime64[{unit}]").astype(np.int64) - end

@@ -132,7 +132,9 @@ class OpenSink(msgspec.Struct, frozen=True):
         try:
             self.abort(f"{type(error).__name__}: {error}"[:500])
         except Exception as second:  # noqa: BLE001  # the first error is what the caller has to see
-            error.add_note(f"write session {self.session.session_id} could not be aborted: {second}")
+            error.add_note(
+                f"write session {self.session.session_id} could not be aborted: {second}"
+            )
 
 
 def delete_staged(session: WriteSession) -> None:

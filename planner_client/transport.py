@@ -56,7 +56,7 @@ class InProcessTransport:
         return self._planner.call(endpoint, request)
 
     def close(self) -> None:
-        """Close this thread's connection to the ledger."""
+        """Close connections to the ledger."""
         self._planner.close()
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from io_core.errors import NotFoundError, RequestRejectedError, UnsupportedError
 from io_core.storage import local_path
@@ -186,10 +188,12 @@ class EmbeddedPlanner:
         prefix = str(self.root) + os.sep
         return plain.removeprefix(prefix)
 
-    def absolute(self, path: str) -> str:
-        """The reverse of `relative`."""
-        return path if os.path.isabs(path) else f"{self.root}{os.sep}{path}"
+    def absolute(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The reverse of `relative`, for many files."""
+        prefix = pa.scalar(f"{self.root}{os.sep}")
+        below = pc.binary_join_element_wise(prefix, paths, "")
+        return pc.if_else(pc.starts_with(paths, os.sep), paths, below)
 
     def close(self) -> None:
-        """Close this thread's connection to the ledger."""
+        """Close connections to the ledger; the planner stays usable and opens new ones."""
         self.store.close()

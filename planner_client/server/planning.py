@@ -259,8 +259,8 @@ def _files(
     plain = [n for n in FILE_COLUMNS.names if n in columns.files.column_names]
     rows = left.rows[page]
     files = columns.files.select([*plain, *extra]).take(rows)
-    paths = [planner.absolute(p) for p in files.column("path").to_pylist()]
-    files = files.set_column(files.column_names.index("path"), "path", pa.array(paths, pa.string()))
+    paths = planner.absolute(files.column("path"))
+    files = files.set_column(files.column_names.index("path"), "path", paths)
     files = files.append_column(
         "partition_id", _partition_ids(db, version, columns.partition[rows])
     )

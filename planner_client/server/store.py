@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from io_core.errors import CatalogRootError
+from io_core.errors import CatalogRootError, PlannerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,7 +158,7 @@ class Store:
         self.root = root
         self.clock_ns = clock_ns
         self._lock = threading.Lock()
-        self._local = threading.local()
+        self._idle: list[apsw.Connection] = []
         self._pid = os.getpid()
         _check_sqlite()
         self._open(create=create)
@@ -197,9 +197,10 @@ class Store:
         # Under the write lock, so that of two processes that find nothing one makes the tables.
         if not create:
             raise CatalogRootError(f"{self.root} is not a catalog: its ledger is empty")
-        db = self._connection()
-        db.pragma("journal_mode", "wal")
+        with self._borrowed() as db:
+            db.pragma("journal_mode", "wal")
         with self.write() as write:
+            db = write.db
             if db.pragma("user_version"):
                 return
             db.execute(_SCHEMA)
@@ -207,57 +208,62 @@ class Store:
             db.pragma("user_version", FORMAT_VERSION)
             write.insert("meta", key="catalog_id", value=str(uuid.uuid4()))
 
-    def _connection(self) -> apsw.Connection:
+    def _connect(self) -> apsw.Connection:
+        try:
+            db = apsw.Connection(str(self.path))
+            db.set_busy_timeout(_BUSY_MS)
+            db.pragma("synchronous", "full")
+            db.pragma("foreign_keys", "on")
+        except apsw.Error as error:
+            raise CatalogRootError(f"cannot open the ledger {self.path}: {error}") from error
+        return db
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[apsw.Connection]:
+        """A connection that nobody else uses meanwhile; connections outlive threads."""
         if self._pid != os.getpid():
             # A forked child must neither use nor close its parent's connections.
-            self._inherited = self._local
-            self._local, self._lock, self._pid = threading.local(), threading.Lock(), os.getpid()
-        db: apsw.Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            try:
-                db = apsw.Connection(str(self.path))
-                db.set_busy_timeout(_BUSY_MS)
-                db.pragma("synchronous", "full")
-                db.pragma("foreign_keys", "on")
-            except apsw.Error as error:
-                raise CatalogRootError(f"cannot open the ledger {self.path}: {error}") from error
-            self._local.db = db
-        return db
+            self._inherited = self._idle
+            self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
+        try:
+            db = self._idle.pop()
+        except IndexError:
+            db = self._connect()
+        try:
+            yield db
+        except apsw.NotADBError as error:
+            raise CatalogRootError(
+                f"{self.path} is not a ledger of this project: {error}"
+            ) from error
+        except apsw.Error as error:
+            raise PlannerUnavailableError(
+                f"the ledger {self.path} cannot be used: {error}; nothing was changed"
+            ) from error
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._idle.append(db)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[apsw.Connection]:
         """One consistent view of the ledger, whoever writes meanwhile."""
-        db = self._connection()
-        try:
+        with self._borrowed() as db:
             db.execute("BEGIN")
-        except apsw.NotADBError as error:
-            raise CatalogRootError(
-                f"{self.path} is not a ledger of this project: {error}"
-            ) from None
-        try:
             yield db
-        finally:
-            db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Write]:
         """A write transaction: durable when the block ends, undone when it raises."""
-        db = self._connection()
-        with self._lock:
+        with self._borrowed() as db, self._lock:
             db.execute("BEGIN IMMEDIATE")
-            try:
-                yield Write(db, self.clock_ns)
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
+            yield Write(db, self.clock_ns)
             db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close this thread's connection; others close with their threads."""
-        db: apsw.Connection | None = getattr(self._local, "db", None)
-        if db is not None and self._pid == os.getpid():
-            db.close()
-            self._local.db = None
+        """Close the connections that are idle."""
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
 
 
 def _check_sqlite() -> None:

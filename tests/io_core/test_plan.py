@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAN = float("nan")
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 # Every type of column in one table.
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("p", pa.string()), *((f"c{i}", t) for i, t in enumerate(TYPES))]

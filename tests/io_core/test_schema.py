@@ -130,7 +130,7 @@ def test_an_unreadable_definition_is_refused(
     ],
 )
 def test_what_the_protocol_knows_and_this_release_does_not_is_said(field: SchemaField) -> None:
-    with pytest.raises(UnsupportedError, match="column 'x': .* is not supported yet"):
+    with pytest.raises(UnsupportedError, match=r"column 'x': .* is not supported yet"):
         schema_of([field])
 
 
@@ -184,7 +184,7 @@ def test_floats_and_nested_columns_cannot_be_keys(dtype: pa.DataType) -> None:
 
 def test_an_unknown_column_is_refused_with_the_nearest_and_all_names() -> None:
     schema = pa.schema([("month", pa.int8()), ("day", pa.int8())])
-    with pytest.raises(SchemaValidationError, match="'mont'; did you mean 'month'.*: month, day"):
+    with pytest.raises(SchemaValidationError, match=r"'mont'; did you mean 'month'.*: month, day"):
         check_columns(["day", "mont"], schema)
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAN = float("nan")
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 TABLE = TableRef("ns", "t")
 ROWS = pa.table({"id": [3, 1, 2], "v": ["c", None, "b"], "x": [1.0, NAN, None]})
 
@@ -234,5 +235,5 @@ def test_sinks_pickle_and_an_open_one_writes_where_it_arrives(client: Client) ->
 
 def test_a_schemaless_session_cannot_be_written() -> None:
     session = WriteSession("s", 1, "OPEN", "ns", "t", "/nowhere")
-    with pytest.raises(UnsupportedError, match="ns.t is schemaless"):
+    with pytest.raises(UnsupportedError, match=r"ns.t is schemaless"):
         write_schema(session)

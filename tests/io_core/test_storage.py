@@ -45,7 +45,7 @@ def test_local_locations_are_paths(location: str, path: str) -> None:
     "location", ["s3://b/k", "gs://b/k", "az://c/k", "abfss://c@a/k", "file://host/a"]
 )
 def test_other_locations_are_refused_by_scheme(location: str) -> None:
-    with pytest.raises(UnsupportedError, match="is not supported: .*local paths") as caught:
+    with pytest.raises(UnsupportedError, match=r"is not supported: .*local paths") as caught:
         local_path(location)
     assert location in str(caught.value)
 

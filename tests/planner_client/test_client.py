@@ -130,7 +130,7 @@ def test_connect_takes_urls_and_catalog_directories(tmp_path: Path, url: str) ->
 def test_connect_takes_the_environments_planner_when_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(NotFoundError, match="no planner: pass planner=.* or set DELTACAT_PLANNER"):
+    with pytest.raises(NotFoundError, match=r"no planner: pass planner=.* or set DELTACAT_PLANNER"):
         connect()
     Client(tmp_path / "catalog")
     monkeypatch.setenv("DELTACAT_PLANNER", str(tmp_path / "catalog"))

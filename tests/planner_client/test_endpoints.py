@@ -61,7 +61,7 @@ def test_every_endpoint_is_a_route_of_the_server(tmp_path: Path) -> None:
 def test_the_client_has_a_method_for_every_endpoint(tmp_path: Path) -> None:
     transport = Recording(EmbeddedPlanner(tmp_path / "catalog"))
     catalog = Catalog(transport, None)
-    where = {"namespace": "ns", "table": "t"}
+    where: dict[str, Any] = {"namespace": "ns", "table": "t"}
     catalog.list_catalogs()
     catalog.get_catalog(catalog="default")
     catalog.create_namespace(namespace="ns")

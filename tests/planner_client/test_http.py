@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 ROWS = pa.table({"k": [1, 2, 3], "x": [0.5, float("nan"), None], "s": ["a", "b", None]})
 
 
@@ -309,9 +310,10 @@ def closed_port() -> int:
 
 
 def test_nobody_there_is_said_with_the_address_and_what_to_do() -> None:
-    url, waits = f"http://127.0.0.1:{closed_port()}", []
+    url = f"http://127.0.0.1:{closed_port()}"
+    waits: list[float] = []
     transport = HttpTransport(url, headers={}, sleep=waits.append)
-    with pytest.raises(PlannerUnavailableError, match="is it running.*--catalog-root") as caught:
+    with pytest.raises(PlannerUnavailableError, match=r"is it running.*--catalog-root") as caught:
         transport.call(HEALTH, HealthRequest())
     assert url in str(caught.value)
     assert len(waits) == ATTEMPTS - 1
@@ -366,7 +368,7 @@ def answering(
             thread.join()
 
 
-HEALTHY = (200, {}, b'{"status": "ok", "version": "9"}')
+HEALTHY: tuple[int, dict[str, str], bytes] = (200, {}, b'{"status": "ok", "version": "9"}')
 
 
 def test_a_busy_planner_is_asked_again_when_it_says_to() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 ROWS = pa.table({"k": [1, 2]})
 HOUR_NS = 3600 * 10**9
 

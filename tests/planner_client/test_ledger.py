@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pyarrow as pa
@@ -20,7 +20,8 @@ from planner_client.server.store import APPLICATION_ID, FORMAT_VERSION, LEDGER
 if TYPE_CHECKING:
     from pathlib import Path
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 ROWS_PER_COMMIT = 3
 
 # Commits until it is killed; says each number once its commit was acknowledged.
@@ -76,7 +77,7 @@ def test_a_foreign_sqlite_file_is_refused_and_left_alone(tmp_path: Path, stateme
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / LEDGER).write_bytes(b"text, and enough of it to be no header at all" * 10)
-    with pytest.raises(CatalogRootError, match="ledger .*: file is not a database"):
+    with pytest.raises(CatalogRootError, match=r"ledger .*: file is not a database"):
         Client(tmp_path)
 
 
@@ -106,26 +107,24 @@ def test_connecting_makes_no_catalog(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "empty") == []
 
 
-def test_many_may_make_one_catalog_at_the_same_moment(tmp_path: Path) -> None:
-    for attempt in range(5):
-        failed: list[Exception] = []
-        barrier = threading.Barrier(6)
+@pytest.mark.parametrize("attempt", range(5))
+def test_many_may_make_one_catalog_at_the_same_moment(tmp_path: Path, attempt: int) -> None:
+    failed: list[Exception] = []
+    barrier = threading.Barrier(6)
 
-        def open_it(
-            root: Path = tmp_path / f"c{attempt}", gate: threading.Barrier = barrier
-        ) -> None:
-            gate.wait()
-            try:
-                Client(root).catalog.list_namespaces()
-            except CatalogRootError as error:
-                failed.append(error)
+    def open_it() -> None:
+        barrier.wait()
+        try:
+            Client(tmp_path / "catalog").catalog.list_namespaces()
+        except CatalogRootError as error:
+            failed.append(error)
 
-        threads = [threading.Thread(target=open_it) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
 
 
 def test_a_killed_writer_loses_no_commit_and_tears_none(tmp_path: Path) -> None:

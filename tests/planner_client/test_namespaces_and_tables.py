@@ -130,7 +130,7 @@ def test_totals_follow_the_live_files(catalog: Catalog) -> None:
 def test_a_table_that_is_there_is_kept_or_refused(catalog: Catalog) -> None:
     make(catalog)
     with pytest.raises(
-        AlreadyExistsError, match="flights.t already exists; pass fail_if_exists=False"
+        AlreadyExistsError, match=r"flights.t already exists; pass fail_if_exists=False"
     ):
         make(catalog)
     again = catalog.create_table(
@@ -176,7 +176,7 @@ def test_a_table_without_an_active_version_is_there_but_not_by_its_bare_name(
     catalog: Catalog,
 ) -> None:
     make(catalog, lifecycle_state="unreleased")
-    where = {"namespace": "flights", "table": "t"}
+    where: dict[str, Any] = {"namespace": "flights", "table": "t"}
     assert not catalog.table_exists(**where)
     assert catalog.table_exists(**where, table_version="1")
     with pytest.raises(AlreadyExistsError, match="already exists, without an active version"):
@@ -246,7 +246,7 @@ def test_unknown_names_offer_the_nearest_everywhere(
     catalog: Catalog, namespace: str, table: str, problem: str
 ) -> None:
     make(catalog, "legs")
-    where = {"namespace": namespace, "table": table}
+    where: dict[str, Any] = {"namespace": namespace, "table": table}
     calls = (
         catalog.describe_table,
         catalog.list_table_versions,

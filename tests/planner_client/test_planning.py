@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from io_core.plan import ReadPlan
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 TABLE = TableRef("ns", "t")
 NUMBERS = pa.table({"x": list(range(12)), "p": [i // 3 for i in range(12)]})
 _NAMES = itertools.count()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -19,7 +19,8 @@ from tests.serving import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 PROCESSES = 4
 APPENDS = 10
 SCHEMA = pa.schema([("who", pa.string()), ("n", pa.int64())])

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from planner_client.catalog import Catalog
 
-WHERE = {"namespace": "ns", "table": "t"}
+# Any: keyword arguments of every call.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 FIRST = pa.table({"k": [1, 2], "v": ["a", "b"]})
 SECOND = pa.table({"k": [2, 3], "v": ["B", "C"]})
 BY_V = {"keys": [{"key": ["v"]}]}
@@ -102,7 +103,7 @@ def test_create_makes_the_table_with_what_it_is_given(client: Client) -> None:
     client.catalog.write(FIRST, **WHERE, mode="create", merge_keys=["k"], partition_scheme=BY_V)
     described = client.catalog.describe_table(**WHERE)
     assert (described.merge_keys, described.partition_count) == (["k"], 2)
-    with pytest.raises(AlreadyExistsError, match="ns.t already exists"):
+    with pytest.raises(AlreadyExistsError, match=r"ns.t already exists"):
         client.catalog.write(SECOND, **WHERE, mode="create")
     assert rows(client.catalog) == [(1, "a"), (2, "b")]
 
@@ -150,7 +151,7 @@ def test_a_mode_that_makes_no_table_needs_one(client: Client, mode: Any) -> None
     with pytest.raises(NotFoundError, match="namespace 'ns' not found"):
         client.catalog.stage(**WHERE, mode=mode, create_if_missing=definition)
     client.catalog.create_namespace(namespace="ns")
-    with pytest.raises(NotFoundError, match="table ns.t not found"):
+    with pytest.raises(NotFoundError, match=r"table ns.t not found"):
         client.catalog.stage(**WHERE, mode=mode, create_if_missing=definition)
 
 
@@ -192,7 +193,7 @@ def staged(client: Client, mode: Any = "auto", schema: pa.Schema = FIRST.schema)
 def test_of_two_that_create_the_second_is_refused(client: Client) -> None:
     first, second = staged(client, "create"), staged(client, "create")
     client.commit(session=first, entries=[])
-    with pytest.raises(AlreadyExistsError, match="ns.t already exists"):
+    with pytest.raises(AlreadyExistsError, match=r"ns.t already exists"):
         client.commit(session=second, entries=[])
 
 
