@@ -162,7 +162,7 @@ class DataFileError(DeltaCATError, OSError):
     """A data file that a plan names is missing, damaged, or not what the plan says."""
 
     code = "data_file"
-    status = 500
+    status = 400
 
     @classmethod
     def of(cls, path: str, problem: str, plan: str) -> DataFileError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from io_core.errors import UnsupportedError
+from io_core.errors import DataFileError, UnsupportedError
 from io_core.formats import parquet
 from io_core.merge import Delta, merge
 from io_core.predicate import bind, columns_of, to_arrow
@@ -141,14 +141,20 @@ def _delta(
     plan: ReadPlan, row: dict[str, object], delete_columns: tuple[str, ...], schema: pa.Schema
 ) -> Delta:
     kept = pa.schema([schema.field(c) for c in delete_columns]) if delete_columns else schema
-    return Delta(_read(plan, row, kept), int(str(row["stream_position"])), delete_columns)
+    rows = _read(plan, row, kept, required=delete_columns or plan.merge_keys)
+    return Delta(rows, int(str(row["stream_position"])), delete_columns)
 
 
-def _read(plan: ReadPlan, row: dict[str, object], schema: pa.Schema) -> pa.Table:
+def _read(
+    plan: ReadPlan, row: dict[str, object], schema: pa.Schema, required: tuple[str, ...] = ()
+) -> pa.Table:
     path, records = str(row["path"]), row["record_count"]
     if row["content_type"] != "parquet":
         raise UnsupportedError(f"{path}: files of type {row['content_type']} are not supported")
     found = parquet.read(
         path, schema.names, records=records if isinstance(records, int) else None, plan=repr(plan)
     )
+    # Read as null, a missing key would match the rows whose key is null.
+    if lacking := [c for c in required if c not in found.column_names]:
+        raise DataFileError.of(path, f"lacks the column {lacking[0]!r}", repr(plan))
     return align(found, schema)

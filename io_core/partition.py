@@ -117,7 +117,8 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
         "day": kind in ("date", "timestamp"),
         "hour": kind == "timestamp",
         "truncate": kind in ("text", "binary") or _counts_to(dtype, width),
-        "bucket": kind != "other",
+        # Python's text of a value decides, and Python has no nanoseconds.
+        "bucket": kind != "other" and getattr(dtype, "unit", None) != "ns",
         "void": True,
     }
     if not fits[name]:

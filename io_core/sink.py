@@ -90,7 +90,11 @@ class OpenSink(msgspec.Struct, frozen=True):
         entries = []
         for values, part in _partitions(conformed, self.session, schema):
             for start in range(0, part.num_rows, self.rows_per_file):
-                piece = _sorted(part.slice(start, self.rows_per_file), self.session.sort_scheme)
+                piece = _sorted(
+                    part.slice(start, self.rows_per_file),
+                    self.session.sort_scheme,
+                    self.session.merge_keys or (),
+                )
                 path = f"{self.session.data_dir.rstrip('/')}/{uuid.uuid4().hex}.parquet"
                 os.makedirs(local_path(self.session.data_dir), exist_ok=True)
                 parquet.write(piece, path)
@@ -210,8 +214,11 @@ def _partitions(
         yield [dump_array(c.combine_chunks())[0] for c in values.columns], part
 
 
-def _sorted(rows: pa.Table, scheme: SortScheme | None) -> pa.Table:
+def _sorted(rows: pa.Table, scheme: SortScheme | None, merge_keys: Sequence[str]) -> pa.Table:
+    """Rows in the scheme's order, those that it leaves equal in the order of the merge keys."""
     if scheme is None:
         return rows
     keys = [(key.key[0], key.sort_order, key.null_order) for key in scheme.keys]
+    listed = {key.key[0] for key in scheme.keys}
+    keys += [(key, "ascending", "at_end") for key in merge_keys if key not in listed]
     return rows.take(pc.sort_indices(rows, sort_keys=keys))

@@ -28,12 +28,15 @@ __all__ = ["Client", "connect"]
 ENVIRONMENT = "DELTACAT_PLANNER"
 TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name, no token  # a variable's name, not a token
 
+# Headers that identify a caller; they do not travel in a pickle.
+_SECRET = ("authorization", "cookie", "proxy-authorization")
+
 
 class Client:
     """A planner's client; a `Planner` for scans and sinks.
 
-    Threads share it. It pickles as its address: the bearer token is left out, and the receiving
-    process takes its own from the environment variable `DELTACAT_TOKEN`.
+    Threads share it. It pickles as its address: the bearer token and headers that authorize are
+    left out, and the receiving process takes its own token from the variable `DELTACAT_TOKEN`.
 
     Args:
         target: `http://` or `https://` URL of a planner; or the directory of a catalog, which is
@@ -111,7 +114,8 @@ class Client:
         return f"Client({self.target!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restore, (self.target, self._options)
+        headers = {k: v for k, v in self._options["headers"].items() if k.lower() not in _SECRET}
+        return _restore, (self.target, {**self._options, "headers": headers})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Client):

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from io_core.errors import RequestRejectedError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -109,6 +111,8 @@ class Endpoint(Generic[Req, Res]):
         for name, value in fields.items():
             match self.places[name]:
                 case "path":
+                    if not value:
+                        raise RequestRejectedError(f"{name} is empty", code="invalid_request")
                     parts[name] = quote(value, safe="")
                 case "query":
                     query[name] = str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ __all__ = [
     "TABLE_EXISTS",
     "CreateTable",
     "DescribeTable",
+    "LifecycleState",
     "ListTableVersions",
     "ListTables",
     "TableCreated",
@@ -27,6 +28,8 @@ __all__ = [
     "TableSummary",
     "TableVersion",
 ]
+
+LifecycleState = Literal["created", "unreleased", "active", "deprecated", "beta", "deleted"]
 
 _TABLE = "/v1/namespaces/{namespace}/tables/{table}"
 
@@ -38,7 +41,7 @@ class CreateTable(Request, frozen=True, kw_only=True):
     # In the body, although other paths carry it: this path ends before it.
     table: str
     table_version: str | None = None
-    lifecycle_state: str | None = None
+    lifecycle_state: LifecycleState | None = None
     schema_def: str | list[SchemaField] | None = None
     content_types: list[str] | None = None
     table_description: str | None = None

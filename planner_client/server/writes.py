@@ -467,6 +467,8 @@ def _register(
     for entry, partition_id, size in placed:
         path = planner.relative(entry.path)
         locators = (entry.entry_params or {}).get("equality_field_locators")
+        if locators == []:
+            raise RequestRejectedError(f"entry {entry.path}: equality_field_locators is empty")
         check_columns(locators or (), version.schema)
         columns = msgspec.json.encode(locators).decode() if locators else deletes
         rows.append(

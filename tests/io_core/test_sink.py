@@ -92,6 +92,14 @@ def test_sorting_is_stable_and_by_several_keys_each_with_its_own_direction(clien
     assert client.catalog.read(**WHERE).column("n").to_pylist()[4:] == [7, 8, 9]
 
 
+def test_rows_that_the_scheme_leaves_equal_are_sorted_by_the_merge_keys(client: Client) -> None:
+    table = pa.table({"k": [3, 1, 2], "a": ["x", "x", "w"]})
+    make(client, table.schema, sort_scheme={"keys": [{"key": ["a"]}]}, merge_keys=["k"])
+    client.catalog.write(table, **WHERE)
+    (path,) = client.catalog.plan(**WHERE).paths
+    assert pq.read_table(path).column("k").to_pylist() == [2, 1, 3]
+
+
 def test_each_file_of_a_sorted_table_is_sorted_by_itself(client: Client) -> None:
     table = pa.table({"a": [4, 3, 2, 1]})
     make(client, table.schema, sort_scheme={"keys": [{"key": ["a"]}]})

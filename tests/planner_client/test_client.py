@@ -54,6 +54,8 @@ def test_the_token_is_in_no_pickle_repr_or_error() -> None:
     for text in (repr(client), str(client), shown, repr(caught.value.details)):
         assert TOKEN not in text
     assert TOKEN.encode() not in pickle.dumps(client)
+    carried = Client(URL, headers={"authorization": f"Bearer {TOKEN}", "Cookie": TOKEN, "X": "1"})
+    assert TOKEN.encode() not in pickle.dumps(carried)
     assert TOKEN.encode() not in pickle.dumps(Scan(TableRef("ns", "t"), client))
 
 

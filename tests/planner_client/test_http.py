@@ -149,7 +149,7 @@ REFUSALS: dict[str, tuple[Callable[[Client], object], type[DeltaCATError], int]]
     "column": (lambda c: c.catalog.plan(**WHERE, columns=["kk"]), SchemaValidationError, 400),
     "mode": (lambda c: c.catalog.stage(**WHERE, mode="append"), SchemaValidationError, 400),
     "format": (lambda c: c.catalog.stage(**WHERE, format="csv"), UnsupportedError, 501),
-    "file": (wrong_file, DataFileError, 500),
+    "file": (wrong_file, DataFileError, 400),
 }  # fmt: skip
 
 

@@ -350,6 +350,26 @@ def test_a_delete_names_columns_that_are_there(client: Client) -> None:
     assert rows(client.catalog) == [(2, "b")]
 
 
+def test_a_delete_by_no_column_is_refused(client: Client) -> None:
+    make(client.catalog, merge_keys=["k"])
+    session = client.catalog.stage(**WHERE, mode="delete")
+    entry = stage_file(session, data=pa.table({"k": [1]}))
+    params: dict[str, list[str]] = {"equality_field_locators": []}
+    with pytest.raises(RequestRejectedError, match="equality_field_locators is empty"):
+        client.commit(session=session, entries=changed(entry, entry_params=params))
+    assert len(rows(client.catalog)) == 2
+
+
+def test_a_delete_file_without_its_keys_is_an_error_and_deletes_no_null_key(client: Client) -> None:
+    make(client.catalog, merge_keys=["k"])
+    client.catalog.write(pa.table({"k": pa.array([None], pa.int64())}), **WHERE)
+    session = client.catalog.stage(**WHERE, mode="delete")
+    entry = stage_file(session, data=pa.table({"other": [1]}))
+    client.commit(session=session, entries=[entry])
+    with pytest.raises(DataFileError, match="lacks the column 'k'"):
+        rows(client.catalog)
+
+
 def test_unreadable_statistics_are_unknown_and_not_believed(client: Client) -> None:
     make(client.catalog)
     session = client.catalog.stage(**WHERE)
