@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = [
+    "FLIPPED",
+    "INVERSE",
     "And",
     "Between",
     "Compare",
@@ -54,13 +57,22 @@ MAX_LIST = 100_000
 
 CompareOp = Literal["eq", "neq", "gt", "gte", "lt", "lte"]
 
-_INVERSE: dict[CompareOp, CompareOp] = {
+# NOT of a comparison, and the same comparison with its sides swapped.
+INVERSE: dict[CompareOp, CompareOp] = {
     "eq": "neq",
     "neq": "eq",
     "gt": "lte",
     "lte": "gt",
     "lt": "gte",
     "gte": "lt",
+}
+FLIPPED: dict[CompareOp, CompareOp] = {
+    "eq": "eq",
+    "neq": "neq",
+    "gt": "lt",
+    "gte": "lte",
+    "lt": "gt",
+    "lte": "gte",
 }
 
 
@@ -143,7 +155,7 @@ def parse(tree: object) -> Predicate | None:
 def _parse(node: object, place: str, depth: int) -> Predicate:
     if depth > MAX_DEPTH:
         raise PredicateError(f"predicate nests deeper than {MAX_DEPTH} levels at {place}")
-    if not isinstance(node, dict) or len(node) != 1:
+    if not isinstance(node, Mapping) or len(node) != 1:
         raise PredicateError(
             f"at {place}: expected an object with exactly one operator, got {_brief(node)}"
         )
@@ -339,7 +351,7 @@ def _bind(node: Predicate, schema: pa.Schema, place: str, *, negated: bool) -> P
             _type_of(column, schema, place)
             return Not(node) if negated else node
         case Compare(op, column, value):
-            op = _INVERSE[op] if negated else op
+            op = INVERSE[op] if negated else op
             return _bind_compare(op, column, value, schema, f"{place}.{node.op}")
         case In(column, values):
             return _bind_in(column, values, schema, f"{place}.in", negated=negated)

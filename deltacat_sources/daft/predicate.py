@@ -26,6 +26,8 @@ from daft.recordbatch import RecordBatch
 from io_core.errors import PredicateError
 from io_core.literal import dump_literal, kind_of, locate
 from io_core.predicate import (
+    FLIPPED,
+    INVERSE,
     MAX_DEPTH,
     MAX_LIST,
     And,
@@ -54,16 +56,6 @@ _UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY_NS = 86_400 * 10**9
 _TEMPORAL = ("date", "time", "timestamp", "duration")
 _UTC = frozenset({None, "UTC", "Etc/UTC", "+00:00", "Z"})
-
-_INVERSE: dict[CompareOp, CompareOp] = {
-    "eq": "neq",
-    "neq": "eq",
-    "gt": "lte",
-    "lte": "gt",
-    "lt": "gte",
-    "gte": "lt",
-}
-_FLIPPED: dict[CompareOp, CompareOp] = {"gt": "lt", "lt": "gt", "gte": "lte", "lte": "gte"}
 
 
 def translate(expr: daft.Expression, schema: pa.Schema) -> Predicate | None:
@@ -308,12 +300,12 @@ class _Translator(PredicateVisitor["Predicate | None"]):
         self, op: CompareOp, left: daft.Expression, right: daft.Expression
     ) -> Predicate | None:
         sides = _operand(left), _operand(right)
-        op = _INVERSE[op] if self._negated else op
+        op = INVERSE[op] if self._negated else op
         match sides:
             case str(column), _Literal() as literal:
                 pass
             case _Literal() as literal, str(column):
-                op = _FLIPPED.get(op, op)
+                op = FLIPPED[op]
             case _:
                 return None
         values = _resolve([literal], self._type_of(column))

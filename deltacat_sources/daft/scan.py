@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import daft
@@ -27,23 +26,22 @@ from daft.io.source import DataSource, DataSourceTask
 from daft.recordbatch import RecordBatch
 
 from deltacat_sources.daft.predicate import columns_read, to_daft, translate
+from deltacat_sources.opening import open_scan
 from io_core.errors import UnsupportedError
 from io_core.execute import read_plan
-from io_core.model import TableRef
 from io_core.plan import ReadPlan
-from io_core.predicate import Constant, bind, dump, parse
-from io_core.scan import Scan
-from io_core.schema import check_columns
+from io_core.predicate import Constant, bind, dump
 from io_core.storage import check_files, local_path
-from planner_client import connect
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from daft.io.pushdowns import Pushdowns
 
+    from io_core.model import TableRef
     from io_core.predicate import Predicate
+    from io_core.scan import Scan
     from planner_client import Client
 
 __all__ = ["daft_schema", "read_deltacat"]
@@ -98,14 +96,18 @@ def read_deltacat(
         >>> flights.where(daft.col("month") == 1).to_pydict()
         {'month': [1]}
     """
-    ref = TableRef.parse(table, table_version)
-    tree = parse(dict(predicate) if isinstance(predicate, Mapping) else predicate)
-    scan, header = Scan(ref, connect(planner), predicate=tree, as_of=as_of).pinned()
-    check_columns(columns or (), header.schema)
+    scan, header = open_scan(
+        table,
+        planner=planner,
+        as_of=as_of,
+        table_version=table_version,
+        columns=columns,
+        predicate=predicate,
+    )
     source = _Table(scan, header)
     frame = source.read()
-    if tree is not None:
-        frame = frame.where(to_daft(bind(tree, source.arrow_schema)))
+    if scan.predicate is not None:
+        frame = frame.where(to_daft(bind(scan.predicate, source.arrow_schema)))
     return frame if columns is None else frame.select(*columns)
 
 

@@ -21,7 +21,19 @@ import pyarrow as pa
 
 from io_core.errors import PredicateError
 from io_core.literal import dump_array, dump_literal, kind_of
-from io_core.predicate import And, Compare, Constant, In, IsNan, IsNull, Not, Or, bind
+from io_core.predicate import (
+    FLIPPED,
+    INVERSE,
+    And,
+    Compare,
+    Constant,
+    In,
+    IsNan,
+    IsNull,
+    Not,
+    Or,
+    bind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,17 +54,11 @@ _COMPARISONS: dict[_Op, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     "eq_missing": lambda left, right: left.eq_missing(right),
     "ne_missing": lambda left, right: left.ne_missing(right),
 }
-_MIRROR: dict[_Op, _Op] = {"gt": "lt", "gte": "lte", "lt": "gt", "lte": "gte"}
-_INVERSE: dict[_Op, _Op] = {
-    "eq": "neq",
-    "neq": "eq",
-    "gt": "lte",
-    "lte": "gt",
-    "lt": "gte",
-    "gte": "lt",
-    "eq_missing": "ne_missing",
-    "ne_missing": "eq_missing",
-}
+# Polars' two further comparisons treat null as a value.
+_FLIPPED: dict[_Op, _Op] = {"eq_missing": "eq_missing", "ne_missing": "ne_missing"}
+_FLIPPED |= FLIPPED.items()
+_INVERSE: dict[_Op, _Op] = {"eq_missing": "ne_missing", "ne_missing": "eq_missing"}
+_INVERSE |= INVERSE.items()
 _BETWEEN: dict[Literal["both", "left", "right", "none"], tuple[_Op, _Op]] = {
     "both": ("gte", "lte"),
     "left": ("gte", "lt"),
@@ -195,7 +201,7 @@ def _binary(
         return None
     for written, build in _COMPARISONS.items():
         if build(left, right).meta.eq(expr):
-            op = _MIRROR.get(written, written) if swapped else written
+            op = _FLIPPED[written] if swapped else written
             return _compare(_INVERSE[op] if negated else op, column, found, schema)
     if swapped:
         return None

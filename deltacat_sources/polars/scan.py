@@ -18,15 +18,12 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
+from deltacat_sources.opening import open_scan
 from deltacat_sources.polars.predicate import from_predicate, translate
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
-from io_core.model import TableRef
-from io_core.predicate import admissible, bind, columns_of, parse
-from io_core.scan import Scan
-from io_core.schema import check_columns
+from io_core.predicate import admissible, bind, columns_of
 from io_core.storage import check_files, local_path
-from planner_client import connect
 
 try:
     from polars.lazyframe.resolver import LazyFrameResolver
@@ -41,7 +38,9 @@ if TYPE_CHECKING:
 
     from polars.lazyframe.resolver import FilterExpr
 
+    from io_core.model import TableRef
     from io_core.plan import ReadPlan
+    from io_core.scan import Scan
     from planner_client import Client
 
 __all__ = ["polars_schema", "read_deltacat", "scan_deltacat"]
@@ -118,15 +117,18 @@ def scan_deltacat(
         >>> flights.filter(pl.col("month") == 1).collect()["origin"].to_list()
         ['JFK']
     """
-    ref = TableRef.parse(table, table_version)
-    tree = parse(dict(predicate) if predicate is not None else None)
-    unpinned = Scan(ref, connect(planner), predicate=tree, as_of=as_of)
-    scan, header = unpinned.pinned()
+    scan, header = open_scan(
+        table,
+        planner=planner,
+        as_of=as_of,
+        table_version=table_version,
+        columns=columns,
+        predicate=predicate,
+    )
     schema = header.schema
-    check_columns(columns or (), schema)
     frame = _Resolver(scan, schema, merges=header.requires_merge).lazy()
-    if tree is not None:
-        frame = frame.filter(from_predicate(bind(tree, schema), schema))
+    if scan.predicate is not None:
+        frame = frame.filter(from_predicate(bind(scan.predicate, schema), schema))
     return frame if columns is None else frame.select(columns)
 
 

@@ -24,6 +24,8 @@ from ray.data.expressions import (
 from io_core.errors import PredicateError
 from io_core.literal import dump_literal, kind_of, locate
 from io_core.predicate import (
+    FLIPPED,
+    INVERSE,
     Compare,
     In,
     IsNull,
@@ -65,22 +67,6 @@ _COMPARE: dict[Operation, CompareOp] = {
     Operation.GE: "gte",
     Operation.LT: "lt",
     Operation.LE: "lte",
-}
-_FLIPPED: dict[CompareOp, CompareOp] = {
-    "eq": "eq",
-    "neq": "neq",
-    "gt": "lt",
-    "gte": "lte",
-    "lt": "gt",
-    "lte": "gte",
-}
-_INVERSE: dict[CompareOp, CompareOp] = {
-    "eq": "neq",
-    "neq": "eq",
-    "gt": "lte",
-    "lte": "gt",
-    "lt": "gte",
-    "gte": "lt",
 }
 # Beyond this a double no longer holds every integer.
 _EXACT_INTEGERS = 2**53
@@ -216,7 +202,7 @@ def _comparison(expr: BinaryExpr, schema: pa.Schema, *, negated: bool) -> Transl
     if dtype is None or kind_of(dtype) == "other":
         return _UNKNOWN
     if expr.op in _COMPARE:
-        op = _FLIPPED[_COMPARE[expr.op]] if flipped else _COMPARE[expr.op]
+        op = FLIPPED[_COMPARE[expr.op]] if flipped else _COMPARE[expr.op]
         return _compare(op, column.name, literal.value, dtype, negated=negated)
     if expr.op in (Operation.IN, Operation.NOT_IN) and not flipped:
         inside = (expr.op is Operation.IN) != negated
@@ -247,7 +233,7 @@ def _compare(
         return Translation(Compare(op, column, None), exact=True)
     if not _comparable(scalar, dtype):
         return _UNKNOWN
-    op = _INVERSE[op] if negated else op
+    op = INVERSE[op] if negated else op
     leaf = Compare(op, column, _plain(scalar))
     if not pa.types.is_floating(dtype):
         return Translation(leaf, exact=True)

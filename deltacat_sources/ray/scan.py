@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -23,23 +22,22 @@ import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from deltacat_sources.opening import open_scan
 from deltacat_sources.ray.predicate import Translation, columns_read, translation
 from io_core.execute import execute
-from io_core.model import TableRef
 from io_core.plan import FILE_COLUMNS, ReadPlan
-from io_core.predicate import conjoin, parse
-from io_core.scan import Scan
+from io_core.predicate import conjoin
 from io_core.schema import check_columns
-from planner_client import connect
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from ray.data import DataContext, Dataset
     from ray.data.expressions import Expr
 
+    from io_core.model import TableRef
     from io_core.predicate import Predicate
     from planner_client import Client
 
@@ -102,16 +100,15 @@ class DeltaCatDatasource(Datasource):
         super().__init__()
         if limit is not None and limit < 0:
             raise ValueError(f"limit is {limit}: it counts rows, so give 0 or more")
-        scan = Scan(
-            TableRef.parse(table, table_version),
-            connect(planner),
-            columns=None if columns is None else tuple(columns),
-            predicate=parse(dict(predicate) if isinstance(predicate, Mapping) else predicate),
-            as_of=as_of,
-        )
-        pinned, self._header = scan.pinned()
         # Tasks project by themselves: which files to open does not depend on it.
-        self._scan = msgspec.structs.replace(pinned, columns=None)
+        self._scan, self._header = open_scan(
+            table,
+            planner=planner,
+            as_of=as_of,
+            table_version=table_version,
+            columns=columns,
+            predicate=predicate,
+        )
         self._limit = limit
         # The base class leaves this one out of its __init__, and reads it (ray 2.60).
         self._projection_map: dict[str, str] | None = (

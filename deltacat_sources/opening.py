@@ -1,0 +1,48 @@
+"""How does every adapter open a table? Arguments checked and the snapshot pinned, before any file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from io_core.model import TableRef
+from io_core.predicate import parse
+from io_core.scan import Scan
+from io_core.schema import check_columns
+from planner_client import connect
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from io_core.plan import ReadPlan
+    from planner_client import Client
+
+__all__ = ["open_scan"]
+
+
+def open_scan(
+    table: str | TableRef,
+    *,
+    planner: Client | str | os.PathLike[str] | None,
+    as_of: int | None,
+    table_version: str | None,
+    columns: Sequence[str] | None,
+    predicate: Mapping[str, object] | None,
+) -> tuple[Scan, ReadPlan]:
+    """Make one small call to the planner: the table's schema, and the snapshot that it shows now.
+
+    Returns:
+        A scan of all columns, pinned to that snapshot, with the predicate; and the plan's header.
+        The columns are only checked: to project is the engine's part.
+
+    Raises:
+        NotFoundError: No such namespace, table or version; or no planner was named.
+        SchemaValidationError: An unknown column.
+        PredicateError: The predicate is malformed or does not fit the schema.
+        CatalogRootError: `planner` is a directory and no catalog.
+        PlannerUnavailableError: No planner answers.
+    """
+    ref = TableRef.parse(table, table_version)
+    scan, header = Scan(ref, connect(planner), predicate=parse(predicate), as_of=as_of).pinned()
+    check_columns(columns or (), header.schema)
+    return scan, header
