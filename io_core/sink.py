@@ -21,7 +21,7 @@ from io_core.schema import align, decode_schema
 from io_core.storage import local_path, persist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["DEFAULT_ROWS_PER_FILE", "OpenSink", "Sink", "conform", "delete_staged", "write_schema"]
 
@@ -127,18 +127,31 @@ class OpenSink(msgspec.Struct, frozen=True):
         self.planner.abort(session=self.session, reason=reason)
         delete_staged(self.session)
 
-    def abandon(self, error: BaseException) -> None:
-        """Abort because of `error`, which the caller raises again; never raises itself.
+    def run(self, write: Callable[[], Sequence[WriteEntry]]) -> WriteSession:
+        """Write and commit; whatever goes wrong, Ctrl-C included, aborts and is raised again.
 
-        Where the abort is refused the files stay: the commit may have happened, and only its answer
-        been lost.
+        Where an abort is refused after the commit was tried, the files stay: the commit may have
+        happened, and only its answer been lost.
+
+        Args:
+            write: Stages all files and describes them.
         """
+        committing = False
         try:
-            self.abort(f"{type(error).__name__}: {error}"[:500])
-        except Exception as second:  # noqa: BLE001  # the first error is what the caller has to see
-            error.add_note(
-                f"write session {self.session.session_id} could not be aborted: {second}"
-            )
+            entries = write()
+            committing = True
+            return self.commit(entries)
+        except BaseException as error:
+            try:
+                if not committing:
+                    # First of all: a full disk may be what went wrong.
+                    delete_staged(self.session)
+                self.abort(f"{type(error).__name__}: {error}"[:500])
+            except Exception as second:  # noqa: BLE001  # the first error is what matters
+                error.add_note(
+                    f"write session {self.session.session_id} could not be aborted: {second}"
+                )
+            raise
 
 
 def delete_staged(session: WriteSession) -> None:

@@ -390,13 +390,12 @@ class Catalog:
             create_if_missing=create if mode in ("auto", "create") else None,
         )
         sink = OpenSink(self, session, _operation(), max_rows_per_file)
-        try:
+
+        def staged() -> list[WriteEntry]:
             with heartbeating(self, session):
-                entries = sink.write(data)
-            return sink.commit(entries)
-        except BaseException as error:
-            sink.abandon(error)
-            raise
+                return sink.write(data)
+
+        return sink.run(staged)
 
     def stage(
         self,

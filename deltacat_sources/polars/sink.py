@@ -106,14 +106,13 @@ def sink_deltacat(
     schema = lf.collect_schema()
     wanted = _creation(schema, partition_by, merge_keys) if mode in ("auto", "create") else None
     sink = Sink(ref, client, mode, wanted, max_rows_per_file).open()
-    try:
+
+    def staged() -> list[WriteEntry]:
         with client.heartbeating(sink.session):
             _check_layout(sink.session, partition_by, merge_keys)
-            entries = _write(lf, schema, sink)
-        return sink.commit(entries)
-    except BaseException as error:
-        sink.abandon(error)
-        raise
+            return _write(lf, schema, sink)
+
+    return sink.run(staged)
 
 
 def write_deltacat(

@@ -16,7 +16,7 @@ from io_core.errors import (
     SchemaValidationError,
     UnsupportedError,
 )
-from io_core.model import TableRef, WriteSession
+from io_core.model import TableRef, WriteEntry, WriteSession
 from io_core.sink import OpenSink, Sink, write_schema
 from planner_client import Client
 
@@ -245,3 +245,20 @@ def test_a_schemaless_session_cannot_be_written() -> None:
     session = WriteSession("s", 1, "OPEN", "ns", "t", "/nowhere")
     with pytest.raises(UnsupportedError, match=r"ns.t is schemaless"):
         write_schema(session)
+
+
+def test_a_write_that_fails_removes_its_files_even_where_it_cannot_be_aborted(
+    client: Client,
+) -> None:
+    make(client)
+    sink = Sink(TABLE, client).open()
+
+    def fails() -> list[WriteEntry]:
+        sink.write(ROWS)
+        client.commit(session=sink.session, entries=[])
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        sink.run(fails)
+    assert any("could not be aborted" in note for note in caught.value.__notes__)
+    assert files_of(client) == []
