@@ -11,7 +11,7 @@ import daft
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ray.data._internal.planner.plan_expression.expression_evaluator import eval_expr
 
@@ -147,7 +147,6 @@ def test_an_engine_keeps_what_its_dialect_keeps(engine: Engine, ast: dict[str, A
 
 
 @pytest.mark.parametrize("engine", ["polars", "daft", "ray"])
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_an_engine_agrees_with_its_dialect_on_random_rows_and_predicates(
     engine: Engine, data: st.DataObject
@@ -338,7 +337,6 @@ def test_rows_keep_nanoseconds() -> None:
     assert rows_of(table) == [{"t": 1, "d": 1000}, {"t": None, "d": 2000}]
 
 
-@settings(max_examples=60, deadline=None)
 @given(case=cases(replaces=True))
 def test_rows_survive_the_way_through_arrow(case: Case) -> None:
     rows = case.rows()

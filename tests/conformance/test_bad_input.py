@@ -68,9 +68,14 @@ def test_a_bad_predicate_names_its_place_before_a_file_is_opened(
     assert opened.paths() == []
 
 
-def test_an_unknown_column_is_answered_with_the_nearest_one(client: Client) -> None:
-    with pytest.raises(SchemaValidationError, match=r"unknown column 'nam'; did you mean 'name'\?"):
-        client.catalog.read(namespace="ns", table="people", columns=["nam"])
+def test_an_unknown_column_is_answered_with_the_nearest_one(engine: Engine, client: Client) -> None:
+    message = r"unknown column 'nam'; did you mean 'name'\?"
+    with (
+        OpenedFiles(_data(client)) as opened,
+        pytest.raises(SchemaValidationError, match=message),
+    ):
+        _scan(engine.name, client, columns=["nam"])
+    assert opened.paths() == []
 
 
 def test_a_directory_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -86,23 +91,23 @@ def test_an_adapter_makes_no_catalog_where_there_is_none(engine: Engine, tmp_pat
     assert not (tmp_path / "typo").exists()
 
 
-def _scan(engine: str, planner: str) -> object:
+def _scan(engine: str, planner: Client | str, columns: list[str] | None = None) -> object:
     match engine:
         case "polars":
             from deltacat_sources.polars import scan_deltacat
 
-            return scan_deltacat("ns.people", planner=planner)
+            return scan_deltacat("ns.people", planner=planner, columns=columns)
         case "daft":
             from deltacat_sources.daft import read_deltacat
 
-            return read_deltacat("ns.people", planner=planner)
+            return read_deltacat("ns.people", planner=planner, columns=columns)
         case "ray":
             from deltacat_sources.ray import DeltaCatDatasource
 
-            return DeltaCatDatasource("ns.people", planner=planner)
+            return DeltaCatDatasource("ns.people", planner=planner, columns=columns)
     from planner_client import connect
 
-    return connect(planner)
+    return connect(planner).catalog.read(namespace="ns", table="people", columns=columns)
 
 
 def test_a_planner_that_does_not_answer_is_named(engine: Engine) -> None:
