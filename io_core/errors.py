@@ -7,11 +7,13 @@
     │   ├── NotFoundError               (LookupError)
     │   ├── AlreadyExistsError
     │   ├── ConcurrentModificationError
+    │   ├── AuthenticationRequiredError (PermissionError) who calls is not known
     │   └── PermissionDeniedError       (PermissionError)
     ├── PlannerUnavailableError         (ConnectionError) nobody answered
     ├── CatalogRootError                (OSError) a directory that is no catalog, or one we may not open
     ├── PredicateError                  (ValueError)
     ├── SchemaValidationError           (ValueError)
+    ├── TransactionError                (RuntimeError) a call that does not go with its transaction
     ├── UnsupportedError                (NotImplementedError)
     └── DataFileError                   (OSError) a data file is missing or damaged
 """
@@ -19,6 +21,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyExistsError",
+    "AuthenticationRequiredError",
     "CatalogRootError",
     "ConcurrentModificationError",
     "DataFileError",
@@ -36,9 +40,11 @@ __all__ = [
     "PredicateError",
     "RequestRejectedError",
     "SchemaValidationError",
+    "TransactionError",
     "UnsupportedError",
     "error_for",
     "nearest",
+    "without_hint",
 ]
 
 
@@ -52,10 +58,12 @@ class DeltaCATError(Exception):
     Attributes:
         code: The error's name on the wire.
         status: The HTTP status that carries it.
+        request_id: What the planner's logs call the request, where a planner at a URL refused.
     """
 
     code: str = "internal_server_error"
     status: int = 500
+    request_id: str | None = None
 
     def __init__(self, message: str, *, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
@@ -116,6 +124,13 @@ class ConcurrentModificationError(RequestRejectedError):
     status = 409
 
 
+class AuthenticationRequiredError(RequestRejectedError, PermissionError):
+    """No token was sent, or none that the planner knows."""
+
+    code = "authentication_required"
+    status = 401
+
+
 class PermissionDeniedError(RequestRejectedError, PermissionError):
     """The caller may not do this."""
 
@@ -151,6 +166,13 @@ class SchemaValidationError(DeltaCATError, ValueError):
     status = 400
 
 
+class TransactionError(DeltaCATError, RuntimeError):
+    """A call that does not go with the transaction it stands in, or one that has ended."""
+
+    code = "transaction"
+    status = 409
+
+
 class UnsupportedError(DeltaCATError, NotImplementedError):
     """Something the protocol knows and this release does not do."""
 
@@ -180,11 +202,13 @@ _BY_CODE: dict[str, type[DeltaCATError]] = {
         NotFoundError,
         AlreadyExistsError,
         ConcurrentModificationError,
+        AuthenticationRequiredError,
         PermissionDeniedError,
         PlannerUnavailableError,
         CatalogRootError,
         PredicateError,
         SchemaValidationError,
+        TransactionError,
         UnsupportedError,
         DataFileError,
     )
@@ -214,6 +238,10 @@ def error_for(
     return cls(message, details=details)
 
 
+# The name offered is shown as its repr.
+_HINT = re.compile(r"""; did you mean (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\?""")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an error message: the known name that is most like `name`.
 
@@ -225,3 +253,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def without_hint(message: str) -> str:
+    """The message without the name that `nearest` offered, for who may not know of it.
+
+    Example:
+        >>> without_hint("table 'b' not found" + nearest("b", ["bc"]) + ": look again")
+        "table 'b' not found: look again"
+    """
+    return _HINT.sub("", message)

@@ -1,40 +1,68 @@
 """Arrow schemas on the wire, their field ids and flags, and the alignment of older files to them.
 
 Field metadata carries what the table knows of a column: `PARQUET:field_id` (in every file that is
-written here, so that columns can be renamed) and `DELTACAT:merge_key`.
+written here, so that columns can be renamed), `DELTACAT:merge_key`, `DELTACAT:consistency_type`,
+the defaults (io_core.defaults), and `DELTACAT:widened` where its type was another one before.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 import pyarrow as pa
 
+from io_core.defaults import (
+    FUTURE_DEFAULT,
+    PAST_DEFAULT,
+    dump_default,
+    fill,
+    json_default,
+    load_default,
+)
 from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+from io_core.literal import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = [
+    "CONSISTENCY",
+    "DOC",
     "FIELD_ID",
+    "MERGE_KEY",
+    "WIDENED",
+    "Consistency",
     "SchemaField",
     "align",
+    "arrow_field",
     "assign_field_ids",
     "check_columns",
+    "check_exact",
     "decode_schema",
     "encode_schema",
+    "field_id",
     "fields_of",
     "merge_keys_of",
+    "needs_alignment",
     "schema_of",
+    "type_of",
     "without_views",
 ]
 
+Consistency = Literal["none", "coerce", "validate"]
+
 FIELD_ID = b"PARQUET:field_id"
 MERGE_KEY = b"DELTACAT:merge_key"
-_DOC = b"DELTACAT:doc"
+CONSISTENCY = b"DELTACAT:consistency_type"
+DOC = b"DELTACAT:doc"
+# The column's type was another one once: older files hold that.
+WIDENED = b"DELTACAT:widened"
+_KEPT = (FIELD_ID, MERGE_KEY, CONSISTENCY, PAST_DEFAULT, FUTURE_DEFAULT, WIDENED, DOC)
+# What decides between rows of one key by their values: no reader here does that.
+_ORDERING = {b"DELTACAT:merge_order": "merge_order", b"DELTACAT:event_time": "is_event_time"}
 _BASE64_TYPE = "arrow_schema_base64:"
 
 _ALIASES: dict[str, pa.DataType] = {
@@ -90,16 +118,18 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
 
     Raises:
         SchemaValidationError: Unreadable, an unknown type name, or two columns of one name.
-        UnsupportedError: A field asks for defaults, merge order or event time.
+        UnsupportedError: A field asks for merge order or event time, or for a default where its
+            type cannot have one.
     """
     if isinstance(definition, str):
         schema = decode_schema(definition)
     elif isinstance(definition, pa.Schema):
         schema = definition
     else:
-        schema = pa.schema([_arrow_field(field) for field in definition])
+        schema = pa.schema([arrow_field(field) for field in definition])
     seen: dict[str, str] = {}
-    for name in schema.names:
+    for name, field in zip(schema.names, schema, strict=True):
+        _check_metadata(field)
         if not name:
             raise SchemaValidationError("a column needs a name")
         if name.lower() in seen:
@@ -110,30 +140,60 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
     return schema
 
 
-def _arrow_field(field: SchemaField) -> pa.Field:
-    asked = {
-        "merge_order": field.merge_order,
-        "is_event_time": field.is_event_time,
-        "past_default": field.past_default,
-        "future_default": field.future_default,
-        "consistency_type": field.consistency_type not in (None, "none", "validate"),
-    }
+def arrow_field(field: SchemaField) -> pa.Field:
+    """One field of the protocol as an Arrow field; see `schema_of`."""
+    asked = {"merge_order": field.merge_order, "is_event_time": field.is_event_time}
     for name, value in asked.items():
         if value:
-            raise UnsupportedError(
-                f"column {field.name!r}: {name} is not supported yet; leave it out"
-            )
+            raise _unsupported(field.name, name)
+    dtype = type_of(field.name, field.type)
     metadata: dict[bytes, bytes] = {}
     if field.field_id is not None:
         metadata[FIELD_ID] = str(field.field_id).encode()
     if field.is_merge_key:
         metadata[MERGE_KEY] = b"true"
+    if field.consistency_type is not None:
+        metadata[CONSISTENCY] = field.consistency_type.encode()
+    past, future = field.past_default, field.future_default
+    if past is not None:
+        metadata[PAST_DEFAULT] = dump_default(field.name, past, dtype)
+        future = past if future is None else future
+    if future is not None:
+        metadata[FUTURE_DEFAULT] = dump_default(field.name, future, dtype)
     if field.doc:
-        metadata[_DOC] = field.doc.encode()
-    return pa.field(field.name, _type_of(field.name, field.type), field.nullable, metadata or None)
+        metadata[DOC] = field.doc.encode()
+    return pa.field(field.name, dtype, field.nullable, metadata or None)
 
 
-def _type_of(column: str, name: str) -> pa.DataType:
+def _unsupported(column: str, what: str) -> UnsupportedError:
+    return UnsupportedError(f"column {column!r}: {what} is not supported yet; leave it out")
+
+
+def _check_metadata(field: pa.Field) -> None:
+    metadata = _metadata(field)
+    for key, name in _ORDERING.items():
+        if key in metadata:
+            raise _unsupported(field.name, name)
+    consistency = metadata.get(CONSISTENCY)
+    allowed = [name.encode() for name in get_args(Consistency)]
+    if MERGE_KEY in metadata:
+        allowed = [b"validate"]
+    if consistency is not None and consistency not in allowed:
+        of = "merge key" if MERGE_KEY in metadata else "column"
+        raise SchemaValidationError(
+            f"{of} {field.name!r}: consistency_type {consistency.decode(errors='replace')!r} is not "
+            f"possible; use {' or '.join(a.decode() for a in allowed)}"
+        )
+    for key in (PAST_DEFAULT, FUTURE_DEFAULT):
+        load_default(field, key)
+
+
+def type_of(column: str, name: str) -> pa.DataType:
+    """The Arrow type that a type's name means; `column` is for the error.
+
+    Raises:
+        SchemaValidationError: An unknown name.
+    """
     if name.startswith(_BASE64_TYPE):
         return decode_schema(name.removeprefix(_BASE64_TYPE)).field(0).type
     known = _ALIASES.get(name)
@@ -173,9 +233,12 @@ def fields_of(schema: pa.Schema) -> list[SchemaField]:
             name=field.name,
             type=_type_name(field.type),
             nullable=field.nullable,
-            field_id=_field_id(field),
+            field_id=field_id(field),
             is_merge_key=_metadata(field).get(MERGE_KEY) == b"true",
-            doc=_metadata(field).get(_DOC, b"").decode() or None,
+            consistency_type=_metadata(field).get(CONSISTENCY, b"").decode() or None,
+            past_default=json_default(field, PAST_DEFAULT),
+            future_default=json_default(field, FUTURE_DEFAULT),
+            doc=_metadata(field).get(DOC, b"").decode() or None,
         )
         for field in schema
     ]
@@ -185,7 +248,8 @@ def _metadata(field: pa.Field) -> dict[bytes, bytes]:
     return field.metadata or {}
 
 
-def _field_id(field: pa.Field) -> int | None:
+def field_id(field: pa.Field) -> int | None:
+    """The column's number, which outlives its name; None where it has none yet."""
     text = _metadata(field).get(FIELD_ID)
     return int(text) if text is not None else None
 
@@ -211,19 +275,22 @@ def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Sc
             raise SchemaValidationError(
                 f"merge key {key!r} is of type {dtype}: floating point and nested columns cannot be keys"
             )
-    taken = [i for i in map(_field_id, schema) if i is not None]
+    taken = [i for i in map(field_id, schema) if i is not None]
     if len(taken) != len(set(taken)):
         raise SchemaValidationError(f"field ids are not unique: {sorted(taken)}")
     following = max(taken, default=0)
     fields = []
     for field in schema:
-        metadata = {k: v for k, v in _metadata(field).items() if k in (FIELD_ID, MERGE_KEY, _DOC)}
+        metadata = {k: v for k, v in _metadata(field).items() if k in _KEPT}
         if FIELD_ID not in metadata:
             following += 1
             metadata[FIELD_ID] = str(following).encode()
         if field.name in keys:
             metadata[MERGE_KEY] = b"true"
+        if PAST_DEFAULT in metadata:
+            metadata.setdefault(FUTURE_DEFAULT, metadata[PAST_DEFAULT])
         fields.append(field.with_metadata(metadata))
+        _check_metadata(fields[-1])
     return pa.schema(fields)
 
 
@@ -261,6 +328,27 @@ def check_columns(columns: Iterable[str], schema: pa.Schema) -> None:
             )
 
 
+def check_exact(given: pa.Schema, schema: pa.Schema) -> None:
+    """Raise where a column of consistency `validate` comes as another type than the table's.
+
+    Layouts of one kind of text or bytes count as one type: engines choose them by themselves.
+
+    Raises:
+        SchemaValidationError: Such a column.
+    """
+    for field in schema:
+        index = given.get_field_index(field.name)
+        if index < 0 or _metadata(field).get(CONSISTENCY) != b"validate":
+            continue
+        found = given.field(index).type
+        kinds = {kind_of(found), kind_of(field.type)}
+        if found != field.type and kinds not in ({"text"}, {"binary"}):
+            raise SchemaValidationError(
+                f"column {field.name!r} takes {field.type} alone (consistency_type validate), "
+                f"not {found}: cast it first"
+            )
+
+
 def without_views(dtype: pa.DataType) -> pa.DataType:
     """The type that Arrow can filter and take: its view types have no kernels for that yet.
 
@@ -283,11 +371,36 @@ def without_views(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def align(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def needs_alignment(schema: pa.Schema, columns: Iterable[str] | None = None) -> bool:
+    """Whether files of an older schema hold other values or types than the table shows.
+
+    An engine's own reader inserts nulls for a column that a file lacks, and no more than that.
+
+    Args:
+        schema: The table's.
+        columns: Those that are read; None means all.
+    """
+    read = None if columns is None else set(columns)
+    return any(
+        key in _metadata(field)
+        for field in schema
+        for key in (PAST_DEFAULT, WIDENED)
+        if read is None or field.name in read
+    )
+
+
+def align(table: pa.Table, schema: pa.Schema, *, default: bytes = PAST_DEFAULT) -> pa.Table:
     """Rows of an older or narrower file in the shape of `schema`.
 
-    Columns are matched by name and cast where the type widened; missing ones are null; extra ones
-    are dropped. The result's schema is `schema` without its metadata, all columns nullable.
+    Columns are matched by name and cast where the type widened; missing ones hold their default,
+    or null; extra ones are dropped. The result's schema is `schema` without its metadata, all
+    columns nullable.
+
+    Args:
+        table: The rows.
+        schema: What they are to look like.
+        default: Which default fills a missing column: `PAST_DEFAULT` for a file that is read,
+            `FUTURE_DEFAULT` for rows that are written.
 
     Raises:
         SchemaValidationError: A column cannot be cast without loss.
@@ -296,7 +409,7 @@ def align(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         index = table.schema.get_field_index(field.name)
         if index < 0:
-            arrays.append(pa.chunked_array([pa.nulls(len(table), field.type)]))
+            arrays.append(fill(field, len(table), default))
             continue
         column = table.column(index)
         if column.type != field.type:

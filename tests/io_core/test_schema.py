@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import pickle
+from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from io_core.defaults import FUTURE_DEFAULT, PAST_DEFAULT
 from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.literal import dump_literal
 from io_core.schema import (
     FIELD_ID,
     SchemaField,
@@ -20,6 +25,7 @@ from io_core.schema import (
     encode_schema,
     fields_of,
     merge_keys_of,
+    needs_alignment,
     schema_of,
 )
 
@@ -87,6 +93,7 @@ def test_field_lists_keep_nullability_ids_keys_and_docs(data: st.DataObject) -> 
             nullable=data.draw(st.booleans()),
             field_id=i * 3 + 1,
             is_merge_key=data.draw(st.booleans()),
+            consistency_type=data.draw(st.sampled_from([None, "validate"])),
             doc=data.draw(st.none() | st.text(st.characters(codec="utf-8"), min_size=1)),
         )
         for i in range(count)
@@ -110,6 +117,20 @@ def test_field_lists_keep_nullability_ids_keys_and_docs(data: st.DataObject) -> 
         (pa.schema([("a", pa.int8()), ("A", pa.int8())]), "differ in case only"),
         (pa.schema([("a", pa.int8()), ("a", pa.int8())]), "'a' and 'a'"),
         (pa.schema([("", pa.int8())]), "needs a name"),
+        (
+            [SchemaField("x", "int8", consistency_type="strict")],
+            "column 'x': consistency_type 'strict' is not possible; use none or coerce or validate",
+        ),
+        (
+            [SchemaField("x", "int8", is_merge_key=True, consistency_type="coerce")],
+            "merge key 'x': consistency_type 'coerce' is not possible; use validate",
+        ),
+        ([SchemaField("x", "int8", past_default=300)], "'x': 300 is no value of type int8"),
+        ([SchemaField("x", "int8", future_default="a")], "'x': 'a' is no value of type int8"),
+        (
+            pa.schema([pa.field("x", pa.int8(), metadata={PAST_DEFAULT: b"!"})]),
+            "DELTACAT:past_default cannot be read",
+        ),
     ],
 )
 def test_an_unreadable_definition_is_refused(
@@ -120,18 +141,69 @@ def test_an_unreadable_definition_is_refused(
 
 
 @pytest.mark.parametrize(
-    "field",
+    "definition",
     [
-        SchemaField("x", "int8", merge_order={"sort_order": "ascending"}),
-        SchemaField("x", "int8", is_event_time=True),
-        SchemaField("x", "int8", past_default=1),
-        SchemaField("x", "int8", future_default=1),
-        SchemaField("x", "int8", consistency_type="coerce"),
+        [SchemaField("x", "int8", merge_order={"sort_order": "ascending"})],
+        [SchemaField("x", "int8", is_event_time=True)],
+        pa.schema([pa.field("x", pa.int8(), metadata={"DELTACAT:merge_order": "e30="})]),
+        pa.schema([pa.field("x", pa.int8(), metadata={"DELTACAT:event_time": "true"})]),
     ],
 )
-def test_what_the_protocol_knows_and_this_release_does_not_is_said(field: SchemaField) -> None:
+def test_what_the_protocol_knows_and_this_release_does_not_is_said(
+    definition: list[SchemaField] | pa.Schema,
+) -> None:
     with pytest.raises(UnsupportedError, match=r"column 'x': .* is not supported yet"):
-        schema_of([field])
+        schema_of(definition)
+
+
+# --- defaults -------------------------------------------------------------------------------------
+
+# Any: JSON scalars.
+DEFAULTS: list[tuple[pa.DataType, Any, Any]] = [
+    (pa.bool_(), True, True),
+    (pa.int64(), -(2**63), -(2**63)),
+    (pa.float64(), "NaN", "NaN"),
+    (pa.float64(), 0.1, 0.1),
+    (pa.float32(), "-Infinity", "-Infinity"),
+    (pa.string(), "", ""),
+    (pa.string_view(), "a", "a"),
+    (pa.large_binary(), "AAE=", "AAE="),
+    (pa.date32(), "2024-02-29", "2024-02-29"),
+    (pa.time32("s"), "01:02:03", "01:02:03"),
+    (pa.timestamp("ns", "UTC"), "2024-01-01T00:00:00.000000001Z", "2024-01-01T00:00:00.000000001Z"),
+    (pa.duration("ms"), "PT1.5S", "PT1.500000000S"),
+    (pa.decimal128(5, 2), "1.5", "1.50"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "given", "kept"), DEFAULTS, ids=str)
+def test_defaults_of_every_kind_survive_the_wire(dtype: pa.DataType, given: Any, kept: Any) -> None:
+    (shape,) = fields_of(pa.schema([("x", dtype)]))
+    asked = msgspec.structs.replace(shape, past_default=given)
+    schema = decode_schema(encode_schema(schema_of([asked])))
+    (found,) = fields_of(assign_field_ids(schema))
+    # Without one of its own, writes go on with what older rows hold.
+    assert (found.past_default, found.future_default) == (kept, kept)
+
+
+def test_a_future_default_stands_alone() -> None:
+    (found,) = fields_of(schema_of([SchemaField("x", "int8", future_default=3)]))
+    assert (found.past_default, found.future_default) == (None, 3)
+    both = schema_of([SchemaField("x", "int8", past_default=2, future_default=3)])
+    assert [(f.past_default, f.future_default) for f in fields_of(both)] == [(2, 3)]
+
+
+def test_defaults_are_kept_as_the_published_clients_read_them() -> None:
+    schema = schema_of([SchemaField("x", "binary", past_default="AAE=")])
+    packed = base64.b64decode(schema.field("x").metadata[PAST_DEFAULT])
+    assert msgspec.msgpack.decode(packed) == b"\x00\x01"
+
+
+@pytest.mark.parametrize("dtype", OTHER[2:], ids=str)
+def test_columns_without_literals_have_no_default(dtype: pa.DataType) -> None:
+    (shape,) = fields_of(pa.schema([("x", dtype)]))
+    with pytest.raises(UnsupportedError, match=r"column 'x': columns of type .* cannot have"):
+        schema_of([msgspec.structs.replace(shape, past_default=1)])
 
 
 # --- ids and keys ---------------------------------------------------------------------------------
@@ -199,6 +271,36 @@ def test_an_older_file_takes_the_tables_shape() -> None:
     found = align(old, schema)
     assert found.to_pylist() == [{"b": 3, "new": None, "a": 1.0}, {"b": 4, "new": None, "a": None}]
     assert found.schema == pa.schema([("b", pa.int64()), ("new", pa.string()), ("a", pa.float64())])
+
+
+@pytest.mark.parametrize(("dtype", "given", "kept"), DEFAULTS, ids=str)
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_column_that_a_file_lacks_holds_its_past_default(
+    dtype: pa.DataType, given: Any, kept: Any, rows: int
+) -> None:
+    (shape,) = fields_of(pa.schema([("x", dtype)]))
+    schema = schema_of([msgspec.structs.replace(shape, past_default=given)])
+    found = align(pa.table({"a": [1] * rows}), schema)
+    assert found.schema.field("x").type == dtype
+    assert [dump_literal(value) for value in found.column("x")] == [kept] * rows
+
+
+def test_a_write_fills_in_the_future_default_and_a_stored_null_stays() -> None:
+    schema = schema_of([SchemaField("x", "int8", past_default=1, future_default=2)])
+    lacking = pa.table({"a": [0]})
+    assert align(lacking, schema).column("x").to_pylist() == [1]
+    assert align(lacking, schema, default=FUTURE_DEFAULT).column("x").to_pylist() == [2]
+    stored = pa.table({"x": pa.array([None], pa.int8())})
+    assert align(stored, schema).column("x").to_pylist() == [None]
+
+
+def test_only_columns_that_older_files_hold_otherwise_need_alignment() -> None:
+    plain = schema_of([SchemaField("a", "int8"), SchemaField("b", "int8", future_default=1)])
+    assert not needs_alignment(plain)
+    filled = schema_of([SchemaField("a", "int8"), SchemaField("b", "int8", past_default=1)])
+    assert needs_alignment(filled)
+    assert needs_alignment(filled, ["b"])
+    assert not needs_alignment(filled, ["a"])
 
 
 def test_a_cast_that_would_lose_is_refused() -> None:
