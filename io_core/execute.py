@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from io_core import deletes
 from io_core.errors import DataFileError, UnsupportedError
 from io_core.formats import parquet
 from io_core.merge import Delta, merge
@@ -37,7 +38,8 @@ def execute(
     or the merge needs are read and dropped again. Opens files as it goes.
 
     Args:
-        plan: All files of it; a page that is not the last is refused where rows merge.
+        plan: All files of it; a page that is not the last is refused where rows merge. Partitions
+            whose files all come with their dead rows (the plan's column `deletes`) do not.
         columns: The result's columns, in order; None means all.
         predicate: Rows to keep, unbound, in this project's meaning; applied after the merge.
         row_limit: Most rows to return, counted after everything else.
@@ -97,7 +99,7 @@ def _shape(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
     """Aligned rows of each file, or of each merged partition, before filter and projection."""
-    if plan.header.truncated and plan.requires_merge:
+    if plan.header.truncated and plan.requires_merge and not _has_delete_sets(_rows(plan)):
         raise UnsupportedError(
             f"{plan!r} is one page of a table whose rows merge: plan without a page size to read it"
         )
@@ -107,14 +109,43 @@ def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
         return
     for group in plan.groups():
         rows = _rows(group)
-        deletes = [_delete_columns(plan, row) for row in rows]
-        needed = {*schema.names, *plan.merge_keys, *itertools.chain(*deletes)}
+        if _has_delete_sets(rows):
+            yield from _survivors(plan, rows, schema)
+            continue
+        by = [_delete_columns(plan, row) for row in rows]
+        needed = {*schema.names, *plan.merge_keys, *itertools.chain(*by)}
         working = pa.schema(
             [f.with_type(without_views(f.type)) for f in plan.schema if f.name in needed]
         )
-        deltas = [_delta(group, *of, working) for of in zip(rows, deletes, strict=True)]
-        if not all(deletes):
+        deltas = [_delta(group, *of, working) for of in zip(rows, by, strict=True)]
+        if not all(by):
             yield merge(deltas, plan.merge_keys).select(schema.names)
+
+
+def _has_delete_sets(rows: Sequence[dict[str, object]]) -> bool:
+    """Whether the plan says of every data file which of its rows are dead: nothing merges then."""
+    return all(isinstance(r["deletes"], bytes) for r in rows if r["delta_type"] != "delete")
+
+
+def _survivors(
+    plan: ReadPlan, rows: Sequence[dict[str, object]], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The rows that live, file by file."""
+    for row in rows:
+        dead = row["deletes"]
+        if row["delta_type"] == "delete" or not isinstance(dead, bytes):
+            continue
+        if dead and deletes.count(dead) == row["record_count"]:
+            continue
+        found = _read(plan, row, schema)
+        if dead:
+            try:
+                live = deletes.live_mask(dead, found.num_rows)
+            except DataFileError as error:
+                problem = f"does not fit its delete set: {error}"
+                raise DataFileError.of(str(row["path"]), problem, repr(plan)) from error
+            found = found.filter(pa.array(live))
+        yield found
 
 
 def _rows(plan: ReadPlan) -> list[dict[str, object]]:
@@ -126,7 +157,10 @@ def _rows(plan: ReadPlan) -> list[dict[str, object]]:
         "stream_position",
         "delete_columns",
     ]
-    return list(plan.files.select(names).to_pylist())
+    files = plan.files
+    if "deletes" not in files.column_names:
+        files = files.append_column("deletes", pa.nulls(files.num_rows, pa.binary()))
+    return list(files.select([*names, "deletes"]).to_pylist())
 
 
 def _delete_columns(plan: ReadPlan, row: dict[str, object]) -> tuple[str, ...]:

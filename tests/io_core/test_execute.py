@@ -1,0 +1,184 @@
+"""Are a plan's rows the same with delete sets as merged, and never wrong ones?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io_core.deletes import encode, union
+from io_core.errors import DataFileError, UnsupportedError
+from io_core.execute import read_plan
+from io_core.formats import parquet
+from io_core.key_codes import fingerprint
+from io_core.key_files import KeyedFile, codes_of, keys_at
+from io_core.key_index import KeyIndex, NewFile, kills
+from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
+from io_core.predicate import parse
+from io_core.schema import encode_schema
+from tests.oracle import Commit, answer, canonical, rows_of, table_of
+from tests.strategies import TableSpec, histories, queries, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from io_core.deletes import Positions
+
+BOTH_OF_TWO = encode(np.array([0, 1], np.uint32), 2)
+KEYED = TableSpec(pa.schema([("k", pa.int64()), ("v", pa.string())]), ("k",))
+
+
+def planned(folder: Path, spec: TableSpec, history: Sequence[Commit]) -> ReadPlan:
+    """The history as files, one per commit and partition, and the plan that lists them all."""
+    listed: list[dict[str, Any]] = []
+    for position, commit in enumerate(history, start=1):
+        is_delete = commit.mode == "delete"
+        names = spec.partition_columns
+        for place in dict.fromkeys(tuple(row[n] for n in names) for row in commit.rows):
+            rows = [row for row in commit.rows if tuple(row[n] for n in names) == place]
+            table = table_of(rows, spec.delete_schema if is_delete else spec.schema)
+            path = f"{folder}/{len(listed)}.parquet"
+            parquet.write(table, path)
+            listed.append(
+                {
+                    "path": path,
+                    "content_type": "parquet",
+                    "record_count": len(rows),
+                    "delta_type": "delete" if is_delete else "upsert",
+                    "stream_position": position,
+                    "partition_id": repr(place),
+                    "residual": True,
+                }
+            )
+    order = list(dict.fromkeys(file["partition_id"] for file in listed))
+    listed.sort(key=lambda file: order.index(file["partition_id"]))
+    header = PlanHeader(
+        "ns",
+        "t",
+        schema_serialized=encode_schema(spec.schema),
+        merge_keys=list(spec.merge_keys),
+        requires_mor=True,
+    )
+    return ReadPlan(header, pa.Table.from_pylist(listed, schema=FILE_COLUMNS))
+
+
+def with_sets(plan: ReadPlan, sets: Sequence[bytes | None]) -> ReadPlan:
+    return ReadPlan(plan.header, plan.files.append_column("deletes", pa.array(sets, pa.binary())))
+
+
+def delete_sets(plan: ReadPlan) -> list[bytes | None]:
+    """What each file's rows lost by, commit by commit, as a planner computes it; null for deletes."""
+    sets: list[bytes | None] = []
+    for group in plan.groups():
+        rows = group.files.to_pylist()
+        files = [
+            KeyedFile(r["path"], r["record_count"], plan.schema, plan.merge_keys) for r in rows
+        ]
+        name = fingerprint(plan.schema, plan.merge_keys)
+        index, dead = KeyIndex(name), [b""] * len(rows)
+
+        def fetch(ordinal: int, places: Positions, files: list[KeyedFile] = files) -> pa.Table:
+            return keys_at(files[ordinal], places)
+
+        for i, row in enumerate(rows):
+            new = NewFile(i, codes_of(files[i]), row["delta_type"] == "delete")
+            done = kills(index, row["stream_position"], name, [new], fetch)
+            index = done.after
+            for ordinal, places in done.positions.items():
+                records = rows[ordinal]["record_count"]
+                dead[ordinal] = union([dead[ordinal], encode(places, records)], records)
+        kinds = [r["delta_type"] for r in rows]
+        sets += [None if k == "delete" else d for k, d in zip(kinds, dead, strict=True)]
+    return sets
+
+
+def paged(plan: ReadPlan) -> ReadPlan:
+    return ReadPlan(msgspec.structs.replace(plan.header, truncated=True), plan.files)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> ReadPlan:
+    history = [
+        Commit("merge", ({"k": 1, "v": "a"}, {"k": 2, "v": "b"}, {"k": None, "v": "c"})),
+        Commit("merge", ({"k": 2, "v": "d"}, {"k": 3, "v": "e"})),
+        Commit("delete", ({"k": 3}, {"k": None})),
+        Commit("merge", ({"k": 3, "v": "f"},)),
+    ]
+    return planned(tmp_path, KEYED, history)
+
+
+@given(st.data())
+def test_rows_are_the_same_with_delete_sets_and_without(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    spec = data.draw(specs(keyed=True))
+    history = data.draw(histories(spec))
+    query = data.draw(queries(spec.schema))
+    plan = planned(tmp_path_factory.mktemp("plan"), spec, history)
+    options: dict[str, Any] = {
+        "columns": query.columns,
+        "predicate": parse(query.ast),
+        "row_limit": query.limit,
+        "row_offset": query.offset,
+    }
+    sets = delete_sets(plan)
+    # Some partitions come with their sets, the others merge.
+    some = [None if data.draw(st.booleans()) else s for s in sets]
+    wanted = answer(
+        spec.table().apply(history),
+        spec.schema,
+        ast=query.ast,
+        columns=query.columns,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    for asked in (plan, with_sets(plan, sets), with_sets(plan, some)):
+        found = rows_of(read_plan(asked, **options))
+        assert canonical(found, ordered=True) == canonical(wanted, ordered=True)
+
+
+def test_with_delete_sets_neither_delete_files_nor_wholly_dead_ones_are_opened(
+    plan: ReadPlan,
+) -> None:
+    sets = delete_sets(plan)
+    sets[1], sets[2] = BOTH_OF_TWO, b""
+    paths = ["missing" if i in {1, 2} else path for i, path in enumerate(plan.paths)]
+    moved = ReadPlan(plan.header, plan.files.set_column(0, "path", pa.array(paths)))
+    rows = read_plan(with_sets(moved, sets))
+    assert rows.to_pylist() == [{"k": 1, "v": "a"}, {"k": 3, "v": "f"}]
+
+
+def test_with_delete_sets_a_page_is_read_by_itself(plan: ReadPlan) -> None:
+    sets = delete_sets(plan)
+    first = paged(with_sets(plan, sets))
+    assert read_plan(ReadPlan(first.header, first.files.slice(0, 1))).to_pylist() == [
+        {"k": 1, "v": "a"}
+    ]
+    with pytest.raises(UnsupportedError, match="one page of a table whose rows merge"):
+        read_plan(paged(with_sets(plan, [None, *sets[1:]])))
+    with pytest.raises(UnsupportedError, match="one page of a table whose rows merge"):
+        read_plan(paged(plan))
+
+
+def test_keys_are_not_read_with_delete_sets(plan: ReadPlan) -> None:
+    sets = delete_sets(plan)
+    path = plan.paths[0]
+    table = pa.table({"v": ["a", "b", "c"]})
+    other = path.replace("0.parquet", "without-keys.parquet")
+    parquet.write(table, other)
+    files = plan.files.set_column(0, "path", pa.array([other, *plan.paths[1:]]))
+    rows = read_plan(with_sets(ReadPlan(plan.header, files), sets), columns=["v"])
+    assert rows.column("v").to_pylist() == ["a", "d", "f"]
+
+
+def test_a_delete_set_of_another_file_drops_no_row(plan: ReadPlan) -> None:
+    sets = delete_sets(plan)
+    sets[0] = encode(np.array([0, 1], np.uint32), 40)
+    with pytest.raises(DataFileError, match=r"0\.parquet does not fit its delete set.*40 rows"):
+        read_plan(with_sets(plan, sets))
