@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import functools
 import math
 import re
 from decimal import Decimal, InvalidOperation
@@ -40,6 +41,7 @@ _DURATION = re.compile(
 )
 
 
+@functools.cache
 def kind_of(dtype: pa.DataType) -> Kind:
     """Which literals a column of this type can be compared with; `other` means none.
 

@@ -198,6 +198,8 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `session_version` grows with each change and goes back with the next call. Times are integer
     nanoseconds since the epoch, UTC. `files_registered` and what follows are set by a commit.
+    A session that was staged in a transaction names it; its commit attaches it, and it becomes
+    visible with the transaction.
     """
 
     session_id: str
@@ -229,3 +231,5 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
     committed: bool | None = None
     attached: bool | None = None
     snapshot: int | None = None
+    transaction_id: str | None = None
+    transaction_version: int | None = None

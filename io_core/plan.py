@@ -15,6 +15,8 @@ The table's columns:
 `schema_id`               int32
 `sort_scheme_id`          string, null where unknown
 `residual`                bool; False where every row of the file is known to match the predicate
+`deletes`                 binary, the file's dead rows (io_core.deletes); null where a merge by key
+                          has to find them
 `min:<c>`, `max:<c>`      of column c, in its type; null where unknown
 `null_count:<c>`          int64, `nan_count:<c>` too; null where unknown
 ========================  ===========================================================================
@@ -73,6 +75,7 @@ FILE_COLUMNS = pa.schema(
         ("schema_id", pa.int32()),
         ("sort_scheme_id", pa.string()),
         ("residual", pa.bool_()),
+        ("deletes", pa.binary()),
     ]
 )
 _HEADER_KEY = b"deltacat:plan"
@@ -101,9 +104,13 @@ class PartitionSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of a plan but its files. Field names are the protocol's.
 
-    `snapshot`, `table_files`, `table_bytes` and `pruned` are this project's additions: the place
-    in the catalog's one sequence that the plan shows, the size of the table there, and what each
-    step of planning removed from it.
+    This project's additions: `snapshot`, the place in the catalog's one sequence that the plan
+    shows; `table_files` and `table_bytes`, the size of the table there; `pruned`, what each step of
+    planning removed from it; `plan_token`, which asks for other pages of this very plan; and of a
+    plan of changes `since` (the snapshot after which its files were added) and `removed_files` (how
+    many files that were there then are gone: not 0 where the changes are more than additions).
+
+    `expires_at` (nanoseconds since the epoch) is how long the planned files surely stay.
     """
 
     namespace: str
@@ -129,6 +136,12 @@ class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     table_files: int | None = None
     table_bytes: int | None = None
     pruned: tuple[Pruned, ...] = ()
+    plan_token: str | None = None
+    expires_at: int | None = None
+    since: int | None = None
+    removed_files: int | None = None
+    transaction_id: str | None = None
+    transaction_version_seen: int | None = None
 
 
 class ReadPlan:
@@ -153,7 +166,9 @@ class ReadPlan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadPlan):
             return NotImplemented
-        return self.header == other.header and bool(self.files.equals(other.files))
+        # How long the files surely stay is no part of what is read.
+        one, two = (msgspec.structs.replace(p.header, expires_at=None) for p in (self, other))
+        return one == two and bool(self.files.equals(other.files))
 
     __hash__ = None  # type: ignore[assignment]  # compares by value, and is large
 
@@ -364,6 +379,7 @@ def plan_from_wire(raw: bytes) -> ReadPlan:
             file.schema_id,
             file.sort_scheme_id,
             True,
+            None,
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)

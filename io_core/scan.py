@@ -68,6 +68,7 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         row_limit: Enough rows, counted before any filter; only for scans without predicate.
         snapshot: Pin to this place in the catalog's one sequence.
         as_of: Pin to a time instead: nanoseconds since the epoch, commits strictly before it.
+        transaction_id: See what this transaction sees instead, as long as it is open.
         max_files: Page size in files; None means all files.
         file_offset: First file of the page.
         include_files: False asks for the header alone.
@@ -81,6 +82,7 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
     row_limit: int | None = None
     snapshot: int | None = None
     as_of: int | None = None
+    transaction_id: str | None = None
     max_files: int | None = None
     file_offset: int = 0
     include_files: bool = True
@@ -97,6 +99,8 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
     def pinned(self) -> tuple[Scan, ReadPlan]:
         """This scan tied to the snapshot it sees now, checked against the schema, and its header.
 
+        In a transaction it is tied to that: it sees what the transaction changes later on too.
+
         Raises:
             SchemaValidationError: An unknown column.
             PredicateError: The predicate does not fit the schema.
@@ -107,7 +111,14 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         check_columns(self.columns or (), header.schema)
         if self.predicate is not None:
             bind(self.predicate, header.schema)
-        return msgspec.structs.replace(self, snapshot=header.snapshot, as_of=None), header
+        bound = header.header.transaction_id
+        pinned = msgspec.structs.replace(
+            self,
+            snapshot=header.snapshot if bound is None else None,
+            as_of=None,
+            transaction_id=bound,
+        )
+        return pinned, header
 
     def narrowed(
         self,

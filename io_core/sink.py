@@ -11,19 +11,29 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.defaults import FUTURE_DEFAULT, filled
 from io_core.errors import SchemaValidationError, UnsupportedError, nearest
 from io_core.formats import parquet
+from io_core.key_files import KeyedFile, write_keys
 from io_core.literal import dump_array
 from io_core.model import SortScheme, TableRef, WriteEntry, WriteMode, WriteSession
 from io_core.partition import split
 from io_core.scan import Planner
-from io_core.schema import align, decode_schema
+from io_core.schema import align, check_exact, decode_schema
 from io_core.storage import local_path, persist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["DEFAULT_ROWS_PER_FILE", "OpenSink", "Sink", "conform", "delete_staged", "write_schema"]
+__all__ = [
+    "DEFAULT_ROWS_PER_FILE",
+    "OpenSink",
+    "Sink",
+    "conform",
+    "delete_staged",
+    "write_files",
+    "write_schema",
+]
 
 DEFAULT_ROWS_PER_FILE = 4_000_000
 
@@ -85,31 +95,7 @@ class OpenSink(msgspec.Struct, frozen=True):
         Raises:
             SchemaValidationError: The rows do not fit the table.
         """
-        schema = write_schema(self.session)
-        conformed = conform(rows, schema, self.session)
-        entries = []
-        for values, part in _partitions(conformed, self.session, schema):
-            for start in range(0, part.num_rows, self.rows_per_file):
-                piece = _sorted(
-                    part.slice(start, self.rows_per_file),
-                    self.session.sort_scheme,
-                    self.session.merge_keys or (),
-                )
-                path = f"{self.session.data_dir.rstrip('/')}/{uuid.uuid4().hex}.parquet"
-                os.makedirs(local_path(self.session.data_dir), exist_ok=True)
-                parquet.write(piece, path)
-                entries.append(
-                    parquet.entry_of(
-                        path,
-                        schema,
-                        partition_values=values,
-                        nan_counts=parquet.nan_counts(piece),
-                        sort_scheme_id=self.session.sort_scheme.id
-                        if self.session.sort_scheme
-                        else None,
-                    )
-                )
-        return entries
+        return write_files(self.session, rows, self.rows_per_file)
 
     def commit(self, entries: Sequence[WriteEntry]) -> WriteSession:
         """Make all entries part of the table, durably, once; call it on one machine only.
@@ -154,6 +140,35 @@ class OpenSink(msgspec.Struct, frozen=True):
             raise
 
 
+def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> list[WriteEntry]:
+    """Stage rows under a session, in new files; see `OpenSink.write`."""
+    schema = write_schema(session)
+    conformed = conform(rows, schema, session)
+    merge_keys = tuple(session.merge_keys or ())
+    folder = session.data_dir.rstrip("/")
+    entries = []
+    for values, part in _partitions(conformed, session, schema):
+        for start in range(0, part.num_rows, rows_per_file):
+            piece = _sorted(part.slice(start, rows_per_file), session.sort_scheme, merge_keys)
+            path = f"{folder}/{uuid.uuid4().hex}.parquet"
+            os.makedirs(local_path(folder), exist_ok=True)
+            parquet.write(piece, path)
+            if merge_keys:
+                # A commit looks for the file's keys beside it.
+                whole = decode_schema(session.schema_serialized or "")
+                write_keys(KeyedFile(path, piece.num_rows, whole, merge_keys), piece)
+            entries.append(
+                parquet.entry_of(
+                    path,
+                    schema,
+                    partition_values=values,
+                    nan_counts=parquet.nan_counts(piece),
+                    sort_scheme_id=session.sort_scheme.id if session.sort_scheme else None,
+                )
+            )
+    return entries
+
+
 def delete_staged(session: WriteSession) -> None:
     """Remove the files of a session that was aborted, as far as they are there."""
     folder = local_path(session.data_dir)
@@ -180,8 +195,8 @@ def write_schema(session: WriteSession) -> pa.Schema:
 def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Table:
     """Rows in the table's shape: its columns in its order and types, with its field ids.
 
-    Columns that are missing become null (a merge warns: it replaces whole rows); a delete keeps
-    key columns alone. Types are cast only where nothing is lost.
+    Columns that are missing hold their future default, or become null (a merge warns: it replaces
+    whole rows); a delete keeps key columns alone. Types are cast only where nothing is lost.
 
     Raises:
         SchemaValidationError: An unknown column, a missing one that is required or a key, a null
@@ -198,17 +213,20 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
             raise SchemaValidationError(
                 f"{name} has no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
             )
-    missing = [f.name for f in schema if f.name not in rows.column_names]
-    required = {*(session.merge_keys or ())} | {f.name for f in schema if not f.nullable}
+    keys = {*(session.merge_keys or ())}
+    required = keys | {f.name for f in schema if not f.nullable}
     if session.mode == "delete":
-        required = set(schema.names)
+        keys = required = set(schema.names)
+    optional = filled(schema, rows.column_names) - keys
+    missing = [n for n in schema.names if n not in rows.column_names and n not in optional]
     if lacking := [c for c in missing if c in required]:
         raise SchemaValidationError(f"the rows lack {', '.join(lacking)}, which {name} requires")
     if missing and session.mode == "merge":
         warnings.warn(
             f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=3
         )
-    aligned = align(rows, schema)
+    check_exact(rows.schema, schema)
+    aligned = align(rows, schema, default=FUTURE_DEFAULT)
     for field in schema:
         if not field.nullable and aligned.column(field.name).null_count:
             raise SchemaValidationError(

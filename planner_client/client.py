@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from io_core.errors import DeltaCATError, NotFoundError
+from planner_client.auth import Auth
 from planner_client.catalog import Catalog
 from planner_client.heartbeat import heartbeating
 from planner_client.protocol.catalogs import HEALTH, HealthRequest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.scan import Scan
     from planner_client.protocol.catalogs import Health
+    from planner_client.transaction import Transaction
     from planner_client.transport import Transport
 
 __all__ = ["Client", "connect"]
@@ -85,6 +87,7 @@ class Client:
         }
         self._transport = self._connect(bearer_token, create=create)
         self.catalog = Catalog(self._transport, catalog)
+        self.auth = Auth(self._transport, catalog)
 
     def _connect(self, bearer_token: str | None, *, create: bool) -> Transport:
         scheme = urlsplit(self.target).scheme if "://" in self.target else ""
@@ -148,6 +151,36 @@ class Client:
         """Plan a scan; see `io_core.scan.Planner`."""
         return self.catalog.plan_scan(scan)
 
+    def transaction(
+        self,
+        *,
+        commit_message: str | None = None,
+        as_of: int | None = None,
+        catalog: str | None = None,
+    ) -> Transaction:
+        """Begin a transaction: its calls see one snapshot and their own changes, and commit together.
+
+        In a `with` block the calls of this client belong to it; it commits at the end, or aborts if
+        the block raises. Else pass it to each call as `transaction=`, and end it with `commit()` or
+        `abort()`. One inside of another's block is independent of it.
+
+        Args:
+            commit_message: For people.
+            as_of: Nanoseconds since the epoch: read what was committed strictly before, and write
+                nothing.
+            catalog: None means the client's own.
+
+        Example:
+            >>> import tempfile
+            >>> client = Client(tempfile.mkdtemp())
+            >>> with client.transaction(commit_message="Two at once"):
+            ...     made = client.catalog.create_namespace(namespace="a")
+            ...     made = client.catalog.create_namespace(namespace="b")
+            >>> [found.name for found in client.catalog.list_namespaces()]
+            ['a', 'b']
+        """
+        return self.catalog.transaction(commit_message=commit_message, as_of=as_of, catalog=catalog)
+
     def stage(
         self,
         *,
@@ -155,10 +188,15 @@ class Client:
         table: str,
         mode: WriteMode = "auto",
         create_if_missing: dict[str, Any] | None = None,
+        transaction: Transaction | None = None,
     ) -> WriteSession:
         """Open a write session; see `Catalog.stage`."""
         return self.catalog.stage(
-            namespace=namespace, table=table, mode=mode, create_if_missing=create_if_missing
+            namespace=namespace,
+            table=table,
+            mode=mode,
+            create_if_missing=create_if_missing,
+            transaction=transaction,
         )
 
     def commit(
@@ -181,7 +219,7 @@ class Client:
 
     def heartbeating(self, session: WriteSession) -> AbstractContextManager[None]:
         """Keep a write session open from a thread for as long as a `with` block runs."""
-        return heartbeating(self, session)
+        return heartbeating(lambda: self.heartbeat(session=session))
 
 
 def _restore(target: str, options: dict[str, Any]) -> Client:

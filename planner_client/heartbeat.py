@@ -1,4 +1,4 @@
-"""Keeping a write session open while its files are written."""
+"""Keeping a write session or a transaction open while work is done in it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,28 @@ from typing import TYPE_CHECKING
 from io_core.errors import DeltaCATError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from io_core.model import WriteSession
-    from io_core.scan import Planner
-
-__all__ = ["heartbeating"]
+__all__ = ["INTERVAL_S", "heartbeating"]
 
 INTERVAL_S = 900.0
 
 
 @contextlib.contextmanager
-def heartbeating(
-    planner: Planner, session: WriteSession, interval_s: float = INTERVAL_S
-) -> Iterator[None]:
-    """Heartbeat `session` from a thread until the block ends.
+def heartbeating(beat: Callable[[], object], interval_s: float = INTERVAL_S) -> Iterator[None]:
+    """Call `beat` from a thread, every `interval_s` seconds until the block ends.
 
-    A heartbeat that fails is not raised: the commit that follows says what became of the session.
+    A heartbeat that fails is not raised: the commit that follows says what became of the session
+    or transaction.
     """
     done = threading.Event()
 
-    def beat() -> None:
+    def run() -> None:
         while not done.wait(interval_s):
             with contextlib.suppress(DeltaCATError):
-                planner.heartbeat(session=session)
+                beat()
 
-    thread = threading.Thread(target=beat, name="deltacat-heartbeat", daemon=True)
+    thread = threading.Thread(target=run, name="deltacat-heartbeat", daemon=True)
     thread.start()
     try:
         yield

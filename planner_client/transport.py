@@ -6,6 +6,8 @@ import os
 import random
 import threading
 import time
+import uuid
+from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -13,6 +15,7 @@ import requests
 
 from io_core.errors import DeltaCATError, PlannerUnavailableError, error_for
 from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
+from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM
 
 if TYPE_CHECKING:
@@ -29,6 +32,10 @@ ATTEMPTS = 4
 _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
 _RETRYABLE = (502, 503, 504)
+# The name of a request: ours when it leaves, and in the planner's logs and refusals.
+REQUEST_ID = "x-request-id"
+# What names an operation where the protocol has no operation_id.
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class Transport(Protocol):
@@ -88,42 +95,55 @@ class HttpTransport:
         self._timeout_s = timeout_s
         self._verify = verify
         self._sleep = sleep
+        self._agent = f"deltacat-sources/{installed_version('deltacat-sources')}"
         self._local = threading.local()
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
         """Send the request and decode the answer."""
         encoded = endpoint.encode(request)
         wants_plan = endpoint.response is ReadPlan
-        headers = {"Accept": f"{ARROW_STREAM}, application/json"} if wants_plan else {}
+        headers = {REQUEST_ID: uuid.uuid4().hex, "Accept-Encoding": "gzip"}
+        if wants_plan:
+            # An Arrow stream compresses its own buffers.
+            headers["Accept"] = f"{ARROW_STREAM}, application/json"
+            headers["Accept-Encoding"] = "identity"
         if encoded.body is not None:
             headers["Content-Type"] = "application/json"
-        repeats = endpoint.method == "GET" or wants_plan or request.operation_id is not None
+        repeats = (
+            endpoint.method == "GET"
+            or wants_plan
+            or request.operation_id is not None
+            or IDEMPOTENCY_KEY in encoded.headers
+        )
         response = self._send(
             ATTEMPTS if repeats else 1,
             endpoint.method,
             self.url + encoded.path,
             params=encoded.query,
             data=encoded.body,
-            headers=headers,
+            headers=headers | encoded.headers,
         )
         if response.status_code >= 400:
             raise _rejection(response)
         try:
             if wants_plan:
                 return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
-            return msgspec.json.decode(response.content, type=endpoint.response)
+            answer = msgspec.json.decode(response.content, type=endpoint.response)
         except (msgspec.MsgspecError, ValueError, KeyError, OSError) as error:
             raise DeltaCATError(
                 f"{self.url} gave an answer that cannot be read: {error}"
             ) from error
+        if isinstance(answer, list):
+            return Page(answer, response.headers.get(NEXT_PAGE))  # type: ignore[return-value]  # Res is a list here
+        return answer
 
     def _session(self) -> requests.Session:
         # A forked child must not share its parent's sockets.
         held: tuple[int, requests.Session] | None = getattr(self._local, "held", None)
         if held is None or held[0] != os.getpid():
             session = requests.Session()
+            session.headers["User-Agent"] = self._agent
             session.headers.update(self._headers)
-            session.verify = self._verify
             held = self._local.held = (os.getpid(), session)
         return held[1]
 
@@ -134,7 +154,10 @@ class HttpTransport:
             spread = random.uniform(0.5, 1)  # noqa: S311  # not a secret
             wait_s = spread * min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1))
             try:
-                response = self._session().request(method, url, timeout=self._timeout_s, **request)
+                # Said with each request: a session's own setting gives way to REQUESTS_CA_BUNDLE.
+                response = self._session().request(
+                    method, url, timeout=self._timeout_s, verify=self._verify, **request
+                )
             except requests.RequestException as error:
                 if attempt == attempts:
                     raise PlannerUnavailableError(
@@ -169,21 +192,24 @@ def _retry_after_s(response: requests.Response) -> float | None:
 
 def _rejection(response: requests.Response) -> DeltaCATError:
     """The error that an answer stands for, in either envelope of the protocol."""
-    status = response.status_code
     try:
         body = msgspec.json.decode(response.content)
     except msgspec.DecodeError:
         body = {"detail": response.text[:200]}
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        return error_for(
-            str(error.get("message", "")),
-            code=str(error.get("code", "")),
-            status=status,
-            retryable=bool(error.get("retryable")),
+    envelope = body.get("error") if isinstance(body, dict) else None
+    if isinstance(envelope, dict):
+        error = error_for(
+            str(envelope.get("message", "")),
+            code=str(envelope.get("code", "")),
+            status=response.status_code,
+            retryable=bool(envelope.get("retryable")),
             retry_after_s=_retry_after_s(response),
-            details=error.get("details") or {},
+            details=envelope.get("details") or {},
         )
+        named = envelope.get("request_id")
+        error.request_id = None if named is None else str(named)
+        return error
+    status = response.status_code
     code = {401: "authentication_required", 403: "permission_denied", 404: "not_found"}
     detail = body.get("detail", body) if isinstance(body, dict) else body
     return error_for(

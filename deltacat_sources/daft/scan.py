@@ -31,6 +31,7 @@ from io_core.errors import UnsupportedError
 from io_core.execute import read_plan
 from io_core.plan import ReadPlan
 from io_core.predicate import Constant, bind, dump
+from io_core.schema import needs_alignment
 from io_core.storage import check_files, local_path
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ class _Table(DataSource):
         self._table_schema = header.schema
         self.arrow_schema = daft_schema(header.schema)
         self._schema = daft.Schema.from_pyarrow_schema(self.arrow_schema)
-        self._is_native = all(_is_native(field.type) for field in header.schema)
+        # Daft's own reader inserts nulls alone where an older file lacks a column.
+        self._is_native = not needs_alignment(header.schema) and all(
+            _is_native(field.type) for field in header.schema
+        )
         self._plans: dict[tuple[object, ...], ReadPlan] = {}
 
     @property

@@ -23,6 +23,7 @@ from deltacat_sources.polars.predicate import from_predicate, translate
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
 from io_core.predicate import admissible, bind, columns_of
+from io_core.schema import needs_alignment
 from io_core.storage import check_files, local_path
 
 try:
@@ -227,9 +228,11 @@ def _frame_of(plan: ReadPlan, schema: pl.Schema) -> pl.LazyFrame:
     if odd:
         raise UnsupportedError(f"{plan!r} lists files of type {', '.join(sorted(odd))}")
     check_files(plan)
-    if plan.requires_merge:
+    # Polars' own reader inserts nulls alone where an older file lacks a column.
+    if plan.requires_merge or needs_alignment(plan.schema):
+        verb = "merge" if plan.requires_merge else "align"
         return register_io_source(
-            _MergedRows(plan), schema=schema, explain_name=f"merge {plan.header.table}"
+            _ArrowRows(plan), schema=schema, explain_name=f"{verb} {plan.header.table}"
         )
     return pl.scan_parquet(
         [local_path(path) for path in plan.paths],
@@ -249,8 +252,8 @@ def _frame_of(plan: ReadPlan, schema: pl.Schema) -> pl.LazyFrame:
     )
 
 
-class _MergedRows:
-    """Yields a plan's merged rows, a partition at a time, as Polars asks for them."""
+class _ArrowRows:
+    """Yields a plan's rows, a file or merged partition at a time, as Polars asks for them."""
 
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
@@ -262,7 +265,7 @@ class _MergedRows:
         n_rows: int | None,
         _batch_size: int | None,
     ) -> Iterator[pl.DataFrame]:
-        """One frame per partition. Polars means `n_rows` to count before `predicate`."""
+        """One frame per file or partition. Polars means `n_rows` to count before `predicate`."""
         for rows in execute(self._plan, columns=with_columns, row_limit=n_rows):
             frame = pl.from_arrow(rows)
             assert isinstance(frame, pl.DataFrame)

@@ -19,11 +19,18 @@ import polars as pl
 import pyarrow as pa
 
 from deltacat_sources.polars.scan import polars_schema
+from io_core.defaults import filled
 from io_core.errors import SchemaValidationError, UnsupportedError, nearest
 from io_core.formats.parquet import entry_of
 from io_core.literal import dump_array
 from io_core.model import TableRef
-from io_core.schema import assign_field_ids, check_columns, decode_schema, encode_schema
+from io_core.schema import (
+    assign_field_ids,
+    check_columns,
+    check_exact,
+    decode_schema,
+    encode_schema,
+)
 from io_core.sink import DEFAULT_ROWS_PER_FILE, Sink, write_schema
 from io_core.storage import local_path
 from planner_client import connect
@@ -231,10 +238,12 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
             raise SchemaValidationError(
                 f"{name} has no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
             )
-    required = {*(session.merge_keys or ())} | {f.name for f in target if not f.nullable}
+    keys = {*(session.merge_keys or ())}
+    required = keys | {f.name for f in target if not f.nullable}
     if session.mode == "delete":
-        required = set(target.names)
-    missing = [f.name for f in target if f.name not in schema]
+        keys = required = set(target.names)
+    optional = filled(target, schema) - keys
+    missing = [n for n in target.names if n not in schema and n not in optional]
     if lacking := [c for c in missing if c in required]:
         raise SchemaValidationError(f"the frame lacks {', '.join(lacking)}, which {name} requires")
     for field in target:
@@ -248,16 +257,20 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
 
 def _check_type(field: pa.Field, dtype: pl.DataType, table: str) -> None:
     try:
-        pl.Series([], dtype=dtype).to_arrow().cast(field.type)
+        empty = pl.Series([], dtype=dtype).to_arrow()
+        empty.cast(field.type)
     except (pa.ArrowException, pl.exceptions.PolarsError, NotImplementedError):
         raise SchemaValidationError(
             f"column {field.name!r} is {dtype} in the frame and {field.type} in {table}: cast it first"
         ) from None
+    check_exact(pa.schema([(field.name, empty.type)]), pa.schema([field]))
 
 
 def _is_native(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> bool:
     """Whether Polars' own writer gives exactly the table's rows."""
     if session.sort_scheme is not None and session.sort_scheme.keys:
+        return False
+    if filled(target, schema):
         return False
     keys = session.partition_scheme.keys if session.partition_scheme else ()
     for key in keys:

@@ -6,36 +6,56 @@ from typing import Any, Literal
 
 import msgspec
 
+from io_core.evolve import SchemaUpdates  # noqa: TC001  # msgspec reads the annotations
 from io_core.model import PartitionScheme, SortScheme
 from io_core.schema import SchemaField
 from planner_client.protocol.endpoint import Endpoint, Query, Request
 
 __all__ = [
+    "ALTER_TABLE",
     "CREATE_TABLE",
     "DESCRIBE_TABLE",
+    "DROP_TABLE",
     "LIST_TABLES",
     "LIST_TABLE_VERSIONS",
+    "RENAME_TABLE",
+    "ROLLBACK_TABLE",
     "TABLE_EXISTS",
+    "TRUNCATE_TABLE",
+    "AlterTable",
     "CreateTable",
     "DescribeTable",
+    "DropTable",
     "LifecycleState",
     "ListTableVersions",
     "ListTables",
+    "RenameTable",
+    "RollbackTable",
+    "TableAltered",
     "TableCreated",
     "TableDescription",
+    "TableDropped",
     "TableExistence",
     "TableExists",
+    "TableRenamed",
+    "TableRolledBack",
     "TableSummary",
+    "TableTruncated",
     "TableVersion",
+    "TruncateTable",
 ]
 
 LifecycleState = Literal["created", "unreleased", "active", "deprecated", "beta", "deleted"]
 
-_TABLE = "/v1/namespaces/{namespace}/tables/{table}"
+_TABLES = "/v1/namespaces/{namespace}/tables"
+_TABLE = f"{_TABLES}/{{table}}"
 
 
 class CreateTable(Request, frozen=True, kw_only=True):
-    """A table to make. `schema_def` is a list of fields or base64 of an Arrow IPC schema."""
+    """A table to make, or a version of one that is there.
+
+    `schema_def` is a list of fields or base64 of an Arrow IPC schema; None makes it schemaless.
+    """
 
     namespace: str
     # In the body, although other paths carry it: this path ends before it.
@@ -52,23 +72,29 @@ class CreateTable(Request, frozen=True, kw_only=True):
     namespace_properties: dict[str, Any] | None = None
     partition_scheme: PartitionScheme | None = None
     sort_scheme: SortScheme | None = None
+    layout: str | None = None
+    default_content_type: str | None = None
     fail_if_exists: bool = True
     auto_create_namespace: bool = False
 
 
 class TableCreated(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A table that was made, or was there (`created` False)."""
+    """A table or a version that was made, or was there (`created` False)."""
 
     table: str
     namespace: str
     created: bool
     table_version: str | None = None
+    transaction_id: str | None = None
+    transaction_version: int | None = None
 
 
 class ListTables(Request, frozen=True, kw_only=True):
-    """Whose tables to list."""
+    """Whose tables to list, how many at most, after which page; without a limit all of them."""
 
     namespace: str
+    limit: Query[int | None] = None
+    next_token: Query[str | None] = None
 
 
 class TableSummary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,11 +107,19 @@ class TableSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DescribeTable(Request, frozen=True, kw_only=True):
-    """Which table to describe."""
+    """Which table to describe.
+
+    Totals are always exact here, so `exact_stats` changes nothing; `metadata_only`, or
+    `include_stats` false, leaves them out. `expected_table_id` refuses another table of the name.
+    """
 
     namespace: str
     table: str
     table_version: Query[str | None] = None
+    exact_stats: Query[bool] = False
+    metadata_only: Query[bool] = False
+    include_stats: Query[bool] = True
+    expected_table_id: Query[str | None] = None
 
 
 class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +146,7 @@ class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     total_bytes: int | None = None
     total_files: int | None = None
     partition_count: int | None = None
+    stats_omitted: bool | None = None
     snapshot: int | None = None
 
 
@@ -132,10 +167,12 @@ class TableExistence(msgspec.Struct, frozen=True):
 
 
 class ListTableVersions(Request, frozen=True, kw_only=True):
-    """Whose versions to list."""
+    """Whose versions to list, how many at most, after which page; without a limit all of them."""
 
     namespace: str
     table: str
+    limit: Query[int | None] = None
+    next_token: Query[str | None] = None
 
 
 class TableVersion(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,20 +182,132 @@ class TableVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     lifecycle_state: str | None = None
 
 
+class AlterTable(Request, frozen=True, kw_only=True):
+    """What to change of a table and of one of its versions; what is left out stays.
+
+    Properties are set one by one; null removes one. `partition_updates` is a new partition
+    scheme, for a version that holds no files.
+    """
+
+    namespace: str
+    table: str
+    table_version: str | None = None
+    lifecycle_state: LifecycleState | None = None
+    schema_updates: SchemaUpdates | None = None
+    partition_updates: PartitionScheme | None = None
+    sort_scheme: SortScheme | None = None
+    table_description: str | None = None
+    table_version_description: str | None = None
+    # Any: free-form properties.
+    table_properties: dict[str, Any] | None = None
+    table_version_properties: dict[str, Any] | None = None
+    layout: str | None = None
+    default_content_type: str | None = None
+
+
+class TableAltered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table that was changed."""
+
+    table: str
+    altered: bool
+    namespace: str | None = None
+    transaction_id: str | None = None
+    transaction_version: int | None = None
+
+
+class RenameTable(Request, frozen=True, kw_only=True):
+    """A table's new name, and the namespace that it moves to, if any."""
+
+    namespace: str
+    table: str
+    new_name: Query[str]
+    new_namespace: Query[str | None] = None
+
+
+class TableRenamed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table that was renamed."""
+
+    old_name: str
+    new_name: str
+    new_namespace: str
+    renamed: bool
+    transaction_id: str | None = None
+    transaction_version: int | None = None
+
+
+class DropTable(Request, frozen=True, kw_only=True):
+    """Which table to drop, all its versions; `purge` also gives up its files."""
+
+    namespace: str
+    table: str
+    purge: Query[bool] = False
+
+
+class TableDropped(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table that was dropped."""
+
+    table: str
+    dropped: bool
+    namespace: str | None = None
+    purged: bool | None = None
+    transaction_id: str | None = None
+    transaction_version: int | None = None
+
+
+class TruncateTable(Request, frozen=True, kw_only=True):
+    """Whose rows to remove, all of them; the table stays as it is otherwise."""
+
+    namespace: str
+    table: str
+    table_version: Query[str | None] = None
+
+
+class TableTruncated(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table that was emptied."""
+
+    table: str
+    truncated: bool
+    transaction_id: str | None = None
+    transaction_version: int | None = None
+
+
+class RollbackTable(Request, frozen=True, kw_only=True):
+    """The time to go back to: nanoseconds since the epoch; what was committed strictly before."""
+
+    namespace: str
+    table: str
+    as_of: int
+    table_version: Query[str | None] = None
+    commit_message: str | None = None
+
+
+class TableRolledBack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table that is again what it was."""
+
+    table: str
+    rolled_back: bool
+    as_of: int | None = None
+    transaction_id: str | None = None
+    transaction_version: int | None = None
+
+
 CREATE_TABLE = Endpoint(
-    "create_table",
-    "POST",
-    "/v1/namespaces/{namespace}/tables",
-    CreateTable,
-    TableCreated,
-    status=201,
-    mutates=True,
+    "create_table", "POST", _TABLES, CreateTable, TableCreated, status=201, mutates=True
 )
-LIST_TABLES = Endpoint(
-    "list_tables", "GET", "/v1/namespaces/{namespace}/tables", ListTables, list[TableSummary]
-)
+LIST_TABLES = Endpoint("list_tables", "GET", _TABLES, ListTables, list[TableSummary])
 DESCRIBE_TABLE = Endpoint("describe_table", "GET", _TABLE, DescribeTable, TableDescription)
 TABLE_EXISTS = Endpoint("table_exists", "GET", f"{_TABLE}/exists", TableExists, TableExistence)
 LIST_TABLE_VERSIONS = Endpoint(
     "list_table_versions", "GET", f"{_TABLE}/versions", ListTableVersions, list[TableVersion]
+)
+ALTER_TABLE = Endpoint("alter_table", "PUT", _TABLE, AlterTable, TableAltered, mutates=True)
+RENAME_TABLE = Endpoint(
+    "rename_table", "POST", f"{_TABLE}/rename", RenameTable, TableRenamed, mutates=True
+)
+DROP_TABLE = Endpoint("drop_table", "DELETE", _TABLE, DropTable, TableDropped, mutates=True)
+TRUNCATE_TABLE = Endpoint(
+    "truncate_table", "POST", f"{_TABLE}/truncate", TruncateTable, TableTruncated, mutates=True
+)
+ROLLBACK_TABLE = Endpoint(
+    "rollback_table", "POST", f"{_TABLE}/rollback", RollbackTable, TableRolledBack, mutates=True
 )

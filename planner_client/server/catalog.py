@@ -1,4 +1,8 @@
-"""Namespaces and tables: what is there at a snapshot, and making more of it."""
+"""What do the names in a catalog stand for at a snapshot, and how do its objects come and go?
+
+Namespaces, tables and versions are rows of the ledger that begin and end with snapshots: a change
+ends one row and begins another of the same object.
+"""
 
 from __future__ import annotations
 
@@ -9,178 +13,225 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from io_core.errors import (
-    AlreadyExistsError,
-    NotFoundError,
-    SchemaValidationError,
-    UnsupportedError,
-    nearest,
-)
+from io_core.errors import NotFoundError, SchemaValidationError, UnsupportedError, nearest
 from io_core.model import PartitionScheme, SortScheme, check_name
 from io_core.partition import check_scheme
-from io_core.schema import (
-    SchemaField,
-    assign_field_ids,
-    encode_schema,
-    fields_of,
-    merge_keys_of,
-    schema_of,
-)
-from planner_client.protocol.namespaces import (
-    CreateNamespace,
-    GetNamespace,
-    ListNamespaces,
-    Namespace,
-    NamespaceCreated,
-    NamespaceExistence,
-    NamespaceExists,
-)
-from planner_client.protocol.tables import (
-    CreateTable,
-    DescribeTable,
-    ListTables,
-    ListTableVersions,
-    TableCreated,
-    TableDescription,
-    TableExistence,
-    TableExists,
-    TableSummary,
-    TableVersion,
-)
+from io_core.schema import SchemaField, assign_field_ids, merge_keys_of, schema_of
+from planner_client.server.conflicts import Change
+from planner_client.server.properties import content_types_of, version_properties
+from planner_client.server.store import AT
 
 if TYPE_CHECKING:
-    import apsw
-
-    from planner_client.server.planner import EmbeddedPlanner
-    from planner_client.server.store import Write
+    from planner_client.protocol.tables import CreateTable
+    from planner_client.server.store import View, Write
 
 __all__ = [
     "Definition",
+    "Namespace",
+    "Table",
     "Version",
     "add_namespace",
+    "add_schema",
     "add_table",
-    "create_namespace",
-    "create_table",
-    "current_seq",
+    "add_version",
+    "check_sort_scheme",
     "define",
-    "describe_table",
+    "dumps",
+    "end",
+    "end_partitions",
+    "find_namespace",
+    "find_table",
     "find_version",
-    "get_namespace",
-    "list_namespaces",
-    "list_table_versions",
-    "list_tables",
-    "namespace_exists",
-    "table_exists",
+    "loads",
+    "schemas_of",
+    "supersede",
+    "with_id",
 ]
 
 _VERSION = re.compile(r"(?:\w+\.)?(\d{1,18})", re.ASCII)
-_AT = "begin_seq <= ?1 AND (end_seq IS NULL OR end_seq > ?1)"
+_LONGEST_VERSION = 1024
+# What scheme ids are derived from, besides their keys.
+_SCHEMES = uuid.UUID("6f1d9a4e-3a0b-4c1e-9d53-7be6b1a2c0f4")
 
 S = TypeVar("S")
+Scheme = TypeVar("Scheme", PartitionScheme, SortScheme)
 
 
 class Definition(NamedTuple):
-    """What a table is to be: checked, with field ids and scheme ids assigned."""
+    """What a table is to be: checked, with field ids and scheme ids assigned; schemaless if None."""
 
-    schema: pa.Schema
+    schema: pa.Schema | None
     partition_scheme: PartitionScheme | None
     sort_scheme: SortScheme | None
 
 
-class Version(NamedTuple):
-    """A table version as a snapshot shows it."""
+class Namespace(NamedTuple):
+    """A namespace as a snapshot shows it."""
 
+    row_id: int
+    namespace_id: int
+    name: str
+    # Any: free-form properties.
+    properties: dict[str, Any] | None
+
+
+class Table(NamedTuple):
+    """A table as a snapshot shows it."""
+
+    row_id: int
+    table_id: int
+    uuid: str
+    namespace: str
+    name: str
+    description: str | None
+    # Any: free-form properties.
+    properties: dict[str, Any] | None
+
+
+class Version(NamedTuple):
+    """A table version as a snapshot shows it; without a schema it is schemaless."""
+
+    row_id: int
     version_id: int
     stream_uuid: str
     version: str
     lifecycle_state: str
+    description: str | None
+    # Any: free-form properties.
+    properties: dict[str, Any]
+    content_types: tuple[str, ...]
     namespace: str
     table: str
+    table_id: int
     table_uuid: str
     schema_id: int
-    schema: pa.Schema
+    schema: pa.Schema | None
     merge_keys: tuple[str, ...]
     partition_scheme: PartitionScheme | None
     sort_scheme: SortScheme | None
 
 
-def current_seq(db: apsw.Connection) -> int:
-    """The latest snapshot."""
-    return int(db.execute("SELECT coalesce(max(seq), 0) FROM revision").fetchone()[0])
-
-
-def _find_namespace(db: apsw.Connection, name: str, snapshot: int) -> tuple[int, str | None]:
-    found = db.execute(
-        f"SELECT namespace_id, properties FROM namespace WHERE name = ?2 AND {_AT}",
-        (snapshot, name),
-    ).fetchone()
-    if found is None:
-        raise NotFoundError.of("namespace", name, _names(db, "namespace", snapshot))
-    return int(found[0]), found[1]
-
-
-def _names(db: apsw.Connection, table: str, snapshot: int, where: str = "") -> list[str]:
-    query = f"SELECT name FROM {table} WHERE {_AT} {where} ORDER BY name"
-    return [row[0] for row in db.execute(query, (snapshot,))]
-
-
-def find_version(
-    db: apsw.Connection, namespace: str, table: str, version: str | None, snapshot: int
-) -> Version:
-    """The version that a name means at a snapshot: the named one, or the latest active.
-
-    Raises:
-        NotFoundError: No such namespace, table or version; offers the nearest name.
-    """
-    namespace_id, _ = _find_namespace(db, namespace, snapshot)
-    owner = db.execute(
-        f"SELECT table_id, uuid FROM tbl WHERE namespace_id = ?2 AND name = ?3 AND {_AT}",
-        (snapshot, namespace_id, table),
-    ).fetchone()
-    if owner is None:
-        known = _names(db, "tbl", snapshot, f"AND namespace_id = {namespace_id}")
-        raise NotFoundError(
-            f"table {namespace}.{table} not found{nearest(table, known)}", details={"table": table}
-        )
-    wanted = "AND version = ?3" if version else "AND lifecycle_state = 'active'"
-    found = db.execute(
-        "SELECT version_id, stream_uuid, version, lifecycle_state, partition_scheme, sort_scheme"
-        f" FROM table_version WHERE table_id = ?2 AND {_AT} {wanted} ORDER BY number DESC LIMIT 1",
-        (snapshot, owner[0], *([version] if version else [])),
-    ).fetchone()
-    if found is None:
-        raise NotFoundError(
-            f"table {namespace}.{table} has no {'active version' if version is None else f'version {version!r}'}",
-            details={"table_version": version},
-        )
-    schema_id, arrow = db.execute(
-        "SELECT schema_id, arrow FROM table_schema WHERE version_id = ? AND begin_seq <= ?"
-        " ORDER BY schema_id DESC LIMIT 1",
-        (found[0], snapshot),
-    ).fetchone()
-    schema = pa.ipc.read_schema(pa.py_buffer(arrow))
-    return Version(
-        version_id=int(found[0]),
-        stream_uuid=found[1],
-        version=found[2],
-        lifecycle_state=found[3],
-        namespace=namespace,
-        table=table,
-        table_uuid=owner[1],
-        schema_id=int(schema_id),
-        schema=schema,
-        merge_keys=merge_keys_of(schema),
-        partition_scheme=_loads(found[4], PartitionScheme),
-        sort_scheme=_loads(found[5], SortScheme),
-    )
-
-
-def _loads(text: str | None, kind: type[S]) -> S | None:
+def loads(text: str | None, kind: type[S]) -> S | None:
+    """Read what `dumps` wrote."""
     return None if text is None else msgspec.json.decode(text, type=kind)
 
 
-def _dumps(value: object) -> str | None:
+def dumps(value: object) -> str | None:
+    """A value as the ledger's JSON text; null for None."""
     return None if value is None else msgspec.json.encode(value).decode()
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+def find_namespace(view: View, name: str) -> Namespace:
+    """The namespace that a name means.
+
+    Raises:
+        NotFoundError: None; offers the nearest name.
+    """
+    found = view.db.execute(
+        f"SELECT row_id, namespace_id, properties FROM namespace WHERE name = ?3 AND {AT}",
+        (*view.at, name),
+    ).fetchone()
+    if found is None:
+        known = view.db.execute(f"SELECT name FROM namespace WHERE {AT}", view.at)
+        raise NotFoundError.of("namespace", name, [row[0] for row in known])
+    return Namespace(int(found[0]), int(found[1]), name, loads(found[2], dict))
+
+
+def find_table(view: View, namespace: str, table: str) -> Table:
+    """The table that a name means.
+
+    Raises:
+        NotFoundError: No such namespace or table; offers the nearest name.
+    """
+    owner = find_namespace(view, namespace)
+    found = view.db.execute(
+        "SELECT row_id, table_id, uuid, description, properties, purged FROM tbl"
+        f" WHERE namespace_id = ?3 AND name = ?4 AND {AT}",
+        (*view.at, owner.namespace_id, table),
+    ).fetchone()
+    if found is None:
+        known = view.db.execute(
+            f"SELECT name FROM tbl WHERE namespace_id = ?3 AND purged = 0 AND {AT}",
+            (*view.at, owner.namespace_id),
+        )
+        raise NotFoundError(
+            f"table {namespace}.{table} not found{nearest(table, [row[0] for row in known])}",
+            details={"table": table},
+        )
+    row_id, table_id, unique, description, properties, purged = found
+    if purged:
+        raise NotFoundError(
+            f"table {namespace}.{table} was dropped with purge=True: its earlier snapshots are gone",
+            details={"table": table},
+        )
+    return Table(
+        int(row_id), int(table_id), unique, namespace, table, description, loads(properties, dict)
+    )
+
+
+def find_version(view: View, namespace: str, table: str, version: str | None) -> Version:
+    """The version that a name means: the named one, or the active one of the highest number.
+
+    Raises:
+        NotFoundError: No such namespace, table or version; offers the nearest name. Of a missing
+            version the details have `table_version`.
+    """
+    owner = find_table(view, namespace, table)
+    wanted = "AND version = ?4" if version is not None else "AND lifecycle_state = 'active'"
+    found = view.db.execute(
+        "SELECT row_id, version_id, stream_uuid, version, lifecycle_state, description, properties,"
+        f" content_types, partition_scheme, sort_scheme FROM table_version WHERE table_id = ?3"
+        f" AND {AT} {wanted} ORDER BY number DESC, version DESC LIMIT 1",
+        (*view.at, owner.table_id, *([version] if version is not None else [])),
+    ).fetchone()
+    if found is None:
+        what = "active version" if version is None else f"version {version!r}"
+        raise NotFoundError(
+            f"table {namespace}.{table} has no {what}", details={"table_version": version}
+        )
+    schema_id, schema = _schemas(view, int(found[1]), "DESC LIMIT 1")[0]
+    return Version(
+        row_id=int(found[0]),
+        version_id=int(found[1]),
+        stream_uuid=found[2],
+        version=found[3],
+        lifecycle_state=found[4],
+        description=found[5],
+        properties=loads(found[6], dict) or {},
+        content_types=tuple(loads(found[7], list) or ()),
+        namespace=namespace,
+        table=table,
+        table_id=owner.table_id,
+        table_uuid=owner.uuid,
+        schema_id=schema_id,
+        schema=schema,
+        merge_keys=() if schema is None else merge_keys_of(schema),
+        partition_scheme=loads(found[8], PartitionScheme),
+        sort_scheme=loads(found[9], SortScheme),
+    )
+
+
+def schemas_of(view: View, version_id: int) -> list[pa.Schema | None]:
+    """Every schema that the version ever had, oldest first; the last one is the view's."""
+    return [schema for _, schema in _schemas(view, version_id, "ASC")]
+
+
+def _schemas(view: View, version_id: int, order: str) -> list[tuple[int, pa.Schema | None]]:
+    rows = view.db.execute(
+        "SELECT schema_id, arrow FROM table_schema WHERE version_id = ?3"
+        f" AND (begin_seq <= ?1 OR begin_seq = ?2) ORDER BY schema_id {order}",
+        (*view.at, version_id),
+    )
+    return [
+        (int(schema_id), None if arrow is None else pa.ipc.read_schema(pa.py_buffer(arrow)))
+        for schema_id, arrow in rows
+    ]
+
+
+# --- defining -------------------------------------------------------------------------------------
 
 
 def define(
@@ -192,229 +243,209 @@ def define(
 
     Raises:
         SchemaValidationError: The schema or a scheme is wrong.
-        UnsupportedError: Schemaless, or something else this release does not keep.
+        UnsupportedError: Something that this release does not keep.
     """
     if schema_def is None:
-        raise UnsupportedError("a table needs a schema: schemaless tables are not supported yet")
+        if partition_scheme is not None or sort_scheme is not None:
+            raise SchemaValidationError(
+                "a table without schema has no columns that a partition or sort scheme could name: "
+                "give it a schema, or leave the scheme out"
+            )
+        return Definition(None, None, None)
     schema = assign_field_ids(schema_of(schema_def))
     if not schema.names:
         raise SchemaValidationError("a table needs at least one column")
     if partition_scheme is not None:
         check_scheme(partition_scheme, schema)
-        partition_scheme = _with_id(partition_scheme)
+        partition_scheme = with_id(partition_scheme)
     if sort_scheme is not None:
-        for key in sort_scheme.keys:
-            if len(key.key) != 1 or key.key[0] not in schema.names:
-                raise SchemaValidationError(
-                    f"unknown sort column {'.'.join(key.key)!r}{nearest('.'.join(key.key), schema.names)}"
-                )
-            if key.transform not in (None, "identity"):
-                raise UnsupportedError(f"sort transform {key.transform!r} is not supported")
-        sort_scheme = _with_id(sort_scheme)
+        check_sort_scheme(sort_scheme, schema)
+        sort_scheme = with_id(sort_scheme)
     return Definition(schema, partition_scheme, sort_scheme)
 
 
-def _with_id(scheme: S) -> S:
-    if not isinstance(scheme, PartitionScheme | SortScheme) or scheme.id:
+def check_sort_scheme(scheme: SortScheme, schema: pa.Schema) -> None:
+    """Raise unless the schema has the scheme's columns.
+
+    Raises:
+        SchemaValidationError: An unknown column.
+        UnsupportedError: A transform.
+    """
+    for key in scheme.keys:
+        if len(key.key) != 1 or key.key[0] not in schema.names:
+            name = ".".join(key.key)
+            raise SchemaValidationError(
+                f"unknown sort column {name!r}{nearest(name, schema.names)}"
+            )
+        if key.transform not in (None, "identity"):
+            raise UnsupportedError(f"sort transform {key.transform!r} is not supported")
+
+
+def with_id(scheme: Scheme) -> Scheme:
+    """The scheme under the id that it has, or under one that equal schemes share."""
+    if scheme.id:
         return scheme
-    return msgspec.structs.replace(scheme, id=str(uuid.uuid4()))
+    keys = msgspec.json.encode(scheme.keys).decode()
+    return msgspec.structs.replace(scheme, id=str(uuid.uuid5(_SCHEMES, keys)))
 
 
+# --- making ---------------------------------------------------------------------------------------
+
+
+# Any: free-form properties.
 def add_namespace(write: Write, name: str, properties: dict[str, Any] | None) -> int:
-    """Make a namespace that is known to be absent."""
-    return write.insert(
+    """Make a namespace that is known to be absent; returns its id."""
+    namespace_id = write.new_id("namespace", "namespace_id")
+    write.insert(
         "namespace",
+        namespace_id=namespace_id,
         name=check_name("namespace", name),
-        properties=_dumps(properties),
-        begin_seq=write.seq(),
+        properties=dumps(properties),
+        begin_seq=write.own,
     )
+    write.change(Change("namespace", name))
+    return namespace_id
 
 
-def add_table(write: Write, request: CreateTable, definition: Definition) -> int:
-    """Make a table that is known to be absent, and its first version; returns the version's id."""
+def add_table(write: Write, request: CreateTable, definition: Definition) -> Version:
+    """Make a table that is known to be absent, and its first version.
+
+    Raises:
+        NotFoundError: The namespace is absent and not to be made.
+    """
+    number = _number(request.table_version or "1")
     try:
-        namespace_id, _ = _find_namespace(write.db, request.namespace, write.seq())
+        namespace_id = find_namespace(write.view, request.namespace).namespace_id
     except NotFoundError:
         if not request.auto_create_namespace:
             raise
         namespace_id = add_namespace(write, request.namespace, request.namespace_properties)
-    version = request.table_version or "1"
-    number = _VERSION.fullmatch(version)
-    if number is None:
-        raise SchemaValidationError(
-            f"{version!r} is no table version: use a number, or word.number"
-        )
-    table_id = write.insert(
-        "tbl",
-        uuid=str(uuid.uuid4()),
-        namespace_id=namespace_id,
+    table = Table(
+        row_id=0,
+        table_id=write.new_id("tbl", "table_id"),
+        uuid=write.uuid(),
+        namespace=request.namespace,
         name=check_name("table", request.table),
         description=request.table_description,
-        properties=_dumps(request.table_properties),
-        begin_seq=write.seq(),
+        properties=request.table_properties,
     )
-    version_id = write.insert(
+    write.insert(
+        "tbl",
+        table_id=table.table_id,
+        uuid=table.uuid,
+        namespace_id=namespace_id,
+        name=table.name,
+        description=table.description,
+        properties=dumps(table.properties),
+        begin_seq=write.own,
+    )
+    write.change(Change("create", table.namespace, table.name))
+    return _insert_version(write, table, request, definition, number)
+
+
+def add_version(
+    write: Write, table: Table, request: CreateTable, definition: Definition
+) -> Version:
+    """Make a version, known to be absent, of a table that is there."""
+    number = _number(request.table_version or "1")
+    # Known by its id too, so that whatever else happens to the table is found.
+    write.change(Change("create", table.namespace, table.name, table.table_id))
+    return _insert_version(write, table, request, definition, number)
+
+
+def _number(version: str) -> int:
+    found = _VERSION.fullmatch(version) if len(version) <= _LONGEST_VERSION else None
+    if found is None:
+        raise SchemaValidationError(
+            f"{version[:80]!r} is no table version: use a number, or word.number"
+        )
+    return int(found[1])
+
+
+def _insert_version(
+    write: Write, table: Table, request: CreateTable, definition: Definition, number: int
+) -> Version:
+    version = request.table_version or "1"
+    version_id = write.new_id("table_version", "version_id")
+    write.insert(
         "table_version",
-        stream_uuid=str(uuid.uuid4()),
-        table_id=table_id,
+        version_id=version_id,
+        stream_uuid=write.uuid(),
+        table_id=table.table_id,
         version=version,
-        number=int(number[1]),
+        number=number,
         lifecycle_state=request.lifecycle_state or "active",
         description=request.table_version_description,
-        properties=_dumps(request.table_version_properties),
-        content_types=_dumps(request.content_types),
-        partition_scheme=_dumps(definition.partition_scheme),
-        sort_scheme=_dumps(definition.sort_scheme),
-        begin_seq=write.seq(),
+        properties=dumps(version_properties(request, table.properties)),
+        content_types=dumps(content_types_of(request.content_types)),
+        partition_scheme=dumps(definition.partition_scheme),
+        sort_scheme=dumps(definition.sort_scheme),
+        begin_seq=write.own,
     )
+    add_schema(write, version_id, definition.schema)
+    return find_version(write.view, table.namespace, table.name, version)
+
+
+def add_schema(write: Write, version_id: int, schema: pa.Schema | None) -> None:
+    """Give a version its next schema."""
+    (last,) = write.db.execute(
+        "SELECT max(schema_id) FROM table_schema WHERE version_id = ?", (version_id,)
+    ).fetchone()
     write.insert(
         "table_schema",
         version_id=version_id,
-        schema_id=0,
-        arrow=definition.schema.serialize().to_pybytes(),
-        begin_seq=write.seq(),
+        schema_id=0 if last is None else last + 1,
+        arrow=None if schema is None else schema.serialize().to_pybytes(),
+        begin_seq=write.own,
     )
-    return version_id
 
 
-def create_namespace(
-    planner: EmbeddedPlanner, request: CreateNamespace, write: Write
-) -> NamespaceCreated:
-    """Handle `create_namespace`."""
-    name = check_name("namespace", request.namespace)
-    if name in _names(write.db, "namespace", current_seq(write.db)):
-        raise AlreadyExistsError(f"namespace {name!r} already exists")
-    add_namespace(write, name, request.properties)
-    return NamespaceCreated(name, created=True)
+# --- changing and ending --------------------------------------------------------------------------
 
 
-def list_namespaces(planner: EmbeddedPlanner, request: ListNamespaces) -> list[Namespace]:
-    """Handle `list_namespaces`."""
-    with planner.store.read() as db:
-        query = f"SELECT name, properties FROM namespace WHERE {_AT} ORDER BY name"
-        rows = db.execute(query, (current_seq(db),)).fetchall()
-    return [Namespace(name, _loads(properties, dict)) for name, properties in rows]
+# Any: the ledger's values.
+def supersede(write: Write, kind: str, row_id: int, **values: Any) -> None:
+    """Change an object from this write on: end its row and begin another with other values.
+
+    Args:
+        write: The write under way.
+        kind: The ledger's table.
+        row_id: The row that the write sees.
+        values: Columns that change.
+    """
+    cursor = write.db.execute(f"SELECT * FROM {kind} WHERE row_id = ?", (row_id,))
+    names = [column[0] for column in cursor.description]
+    row = dict(zip(names, cursor.fetchone(), strict=True))
+    if row["begin_seq"] == write.own:
+        marks = ", ".join(f"{name} = ?" for name in values)
+        write.db.execute(f"UPDATE {kind} SET {marks} WHERE row_id = ?", (*values.values(), row_id))
+        return
+    write.db.execute(f"UPDATE {kind} SET end_seq = ? WHERE row_id = ?", (write.own, row_id))
+    del row["row_id"]
+    write.insert(kind, **(row | values | {"begin_seq": write.own, "end_seq": None}))
 
 
-def get_namespace(planner: EmbeddedPlanner, request: GetNamespace) -> Namespace:
-    """Handle `get_namespace`."""
-    with planner.store.read() as db:
-        _, properties = _find_namespace(db, request.namespace, current_seq(db))
-    return Namespace(request.namespace, _loads(properties, dict))
-
-
-def namespace_exists(planner: EmbeddedPlanner, request: NamespaceExists) -> NamespaceExistence:
-    """Handle `namespace_exists`."""
-    with planner.store.read() as db:
-        known = _names(db, "namespace", current_seq(db))
-    return NamespaceExistence(request.namespace, request.namespace in known)
-
-
-def create_table(planner: EmbeddedPlanner, request: CreateTable, write: Write) -> TableCreated:
-    """Handle `create_table`."""
-    definition = define(request.schema_def, request.partition_scheme, request.sort_scheme)
-    try:
-        found = find_version(
-            write.db, request.namespace, request.table, None, current_seq(write.db)
+def end(write: Write, table: Table, *, purge: bool) -> None:
+    """End a table with its versions and partitions, and so with its files."""
+    rows = write.db.execute(
+        f"SELECT row_id, version_id FROM table_version WHERE table_id = ?3 AND {AT}",
+        (*write.view.at, table.table_id),
+    ).fetchall()
+    for row_id, version_id in rows:
+        end_partitions(write, int(version_id))
+        write.db.execute(
+            "UPDATE table_version SET end_seq = ? WHERE row_id = ?", (write.own, row_id)
         )
-    except NotFoundError as error:
-        if "table_version" in error.details:
-            raise AlreadyExistsError(
-                f"table {request.namespace}.{request.table} already exists, without an active version"
-            ) from None
-        if error.details.get("namespace") and not request.auto_create_namespace:
-            raise
-    else:
-        if request.fail_if_exists:
-            raise AlreadyExistsError(
-                f"table {request.namespace}.{request.table} already exists; "
-                "pass fail_if_exists=False to use it as it is"
-            )
-        return TableCreated(
-            request.table, request.namespace, created=False, table_version=found.version
-        )
-    add_table(write, request, definition)
-    version = request.table_version or "1"
-    return TableCreated(request.table, request.namespace, created=True, table_version=version)
+    write.db.execute("UPDATE tbl SET end_seq = ? WHERE row_id = ?", (write.own, table.row_id))
+    if purge:
+        # Also under the names that it had before.
+        write.db.execute("UPDATE tbl SET purged = 1 WHERE table_id = ?", (table.table_id,))
+    write.change(Change("drop", table.namespace, table.name, table.table_id))
 
 
-def list_tables(planner: EmbeddedPlanner, request: ListTables) -> list[TableSummary]:
-    """Handle `list_tables`."""
-    with planner.store.read() as db:
-        snapshot = current_seq(db)
-        namespace_id, _ = _find_namespace(db, request.namespace, snapshot)
-        rows = db.execute(
-            "SELECT t.name, t.description, v.version, v.lifecycle_state FROM tbl t JOIN table_version v"
-            " USING(table_id) WHERE t.namespace_id = ? AND t.end_seq IS NULL AND v.end_seq IS NULL"
-            " GROUP BY t.table_id HAVING max(v.number) >= 0 ORDER BY t.name",
-            (namespace_id,),
-        ).fetchall()
-    return [
-        TableSummary(name, latest_version=version, description=description, lifecycle_state=state)
-        for name, description, version, state in rows
-    ]
-
-
-def table_exists(planner: EmbeddedPlanner, request: TableExists) -> TableExistence:
-    """Handle `table_exists`."""
-    exists = True
-    with planner.store.read() as db:
-        try:
-            find_version(
-                db, request.namespace, request.table, request.table_version, current_seq(db)
-            )
-        except NotFoundError:
-            exists = False
-    return TableExistence(request.namespace, request.table, exists)
-
-
-def list_table_versions(planner: EmbeddedPlanner, request: ListTableVersions) -> list[TableVersion]:
-    """Handle `list_table_versions`."""
-    with planner.store.read() as db:
-        latest = find_version(db, request.namespace, request.table, None, current_seq(db))
-        rows = db.execute(
-            "SELECT version, lifecycle_state FROM table_version WHERE end_seq IS NULL AND table_id ="
-            " (SELECT table_id FROM table_version WHERE version_id = ?) ORDER BY number",
-            (latest.version_id,),
-        ).fetchall()
-    return [TableVersion(version, state) for version, state in rows]
-
-
-def describe_table(planner: EmbeddedPlanner, request: DescribeTable) -> TableDescription:
-    """Handle `describe_table`."""
-    with planner.store.read() as db:
-        snapshot = current_seq(db)
-        found = find_version(db, request.namespace, request.table, request.table_version, snapshot)
-        row = db.execute(
-            "SELECT t.description, t.properties, v.properties, v.content_types FROM tbl t"
-            " JOIN table_version v USING(table_id) WHERE v.version_id = ?",
-            (found.version_id,),
-        ).fetchone()
-        totals = db.execute(
-            "SELECT count(*), coalesce(sum(record_count), 0), coalesce(sum(content_length), 0),"
-            " count(DISTINCT partition_id) FROM file WHERE version_id = ? AND end_seq IS NULL",
-            (found.version_id,),
-        ).fetchone()
-    return TableDescription(
-        table_name=found.table,
-        namespace=found.namespace,
-        table_version=found.version,
-        description=row[0],
-        schema=fields_of(found.schema),
-        schema_serialized=encode_schema(found.schema),
-        merge_keys=list(found.merge_keys),
-        partition_scheme=found.partition_scheme,
-        sort_scheme=found.sort_scheme,
-        properties=_loads(row[2], dict),
-        table_properties=_loads(row[1], dict),
-        lifecycle_state=found.lifecycle_state,
-        content_types=_loads(row[3], list),
-        table_id=found.table_uuid,
-        stream_id=found.stream_uuid,
-        stream_format="deltacat",
-        total_files=totals[0],
-        total_records=totals[1],
-        total_bytes=totals[2],
-        partition_count=totals[3],
-        snapshot=snapshot,
+def end_partitions(write: Write, version_id: int) -> None:
+    """End all partitions of a version that the write sees, and so its files."""
+    write.db.execute(
+        f"UPDATE partition SET end_seq = ?2 WHERE version_id = ?3 AND {AT}",
+        (*write.view.at, version_id),
     )

@@ -1,8 +1,14 @@
-"""A table version's files as columns in memory, brought up to date by the ledger's sequence."""
+"""A table version's files as columns in memory: one copy for every snapshot, extended by commits.
+
+Arrays only grow: what is new is written behind what readers hold, and a file's end is written in
+place, where it means nothing to the snapshots before it. Statistics and paths are read from the
+ledger when a plan first needs them.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,258 +16,535 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from io_core.errors import CatalogRootError
-from io_core.literal import kind_of, load_array
-from io_core.partition import value_type
-from io_core.schema import FIELD_ID
+from io_core.model import DeltaType
+from io_core.prune import partition_bounds
+from planner_client.server.partitions import partition_runs, partition_table
+from planner_client.server.segments import core_runs, file_count, hash_runs, path_runs
+from planner_client.server.statistics import BLOCK, Stats, block_extreme
+from planner_client.server.store import latest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import apsw
 
-    from io_core.model import ColumnStats, PartitionScheme
+    from io_core.model import PartitionScheme
+    from io_core.partition import Bounds
+    from planner_client.server.catalog import Version
+    from planner_client.server.segments import Run
+    from planner_client.server.store import View
 
-__all__ = ["ENCODING", "ColumnCache", "FileColumns", "Stats", "pack_segment"]
+__all__ = [
+    "ColumnCache",
+    "FileColumns",
+    "Hashes",
+    "Partitions",
+    "Profile",
+    "RunCache",
+    "Totals",
+    "load_partitions",
+]
 
-ENCODING = "msgpack"
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 _LIVE = np.iinfo(np.int64).max
-_PLAIN = {
-    "path": pa.string(),
-    "content_type": pa.string(),
-    "content_encoding": pa.string(),
-    "content_length": pa.int64(),
-    "record_count": pa.int64(),
-    "delta_type": pa.string(),
-    "stream_position": pa.int64(),
-    "delete_columns": pa.string(),
-    "schema_id": pa.int32(),
-    "sort_scheme_id": pa.string(),
-}
-_KINDS = ("min", "max", "null_count", "nan_count")
+_RUN_BYTES = 64 * 2**20
+_ARRAYS = ("size", "rows", "position", "begin", "end", "partition", "profile")
 
 
-def pack_segment(schema: pa.Schema, stats: Sequence[dict[str, ColumnStats] | None]) -> bytes:
-    """Statistics of consecutive files as columns: field id -> min, max, null_count, nan_count."""
-    body = {}
-    for field in schema:
-        column = [(s or {}).get(field.name) for s in stats]
-        if any(c is not None for c in column):
-            field_id = (field.metadata or {})[FIELD_ID].decode()
-            body[field_id] = [
-                [None if c is None else getattr(c, kind) for c in column] for kind in _KINDS
-            ]
-    return msgspec.msgpack.encode(body)
+class Profile(msgspec.Struct, frozen=True, array_like=True):
+    """What all files of one delta share. `delete_columns`: JSON list of what a delete matches by."""
+
+    content_type: str
+    content_encoding: str
+    delta_type: DeltaType
+    delete_columns: str | None
+    schema_id: int
+    sort_scheme_id: str | None
 
 
-class _Segment(NamedTuple):
-    """Statistics of a run of files, as the ledger keeps them."""
+class Partitions(NamedTuple):
+    """A version's partitions, in order of the ledger's ids.
 
-    files: int
-    body: bytes
-
-
-class Stats:
-    """Statistics of files, unpacked one column at a time and kept from then on; threads share it.
-
-    Most plans ask for few columns, and many for none.
+    Attributes:
+        ids: (partitions,) the ledger's ids.
+        uuids: (partitions,) string.
+        begin: (partitions,) first snapshot that shows the partition.
+        end: (partitions,) first snapshot that no longer does.
+        values: `partition:<i>`, typed by the scheme; where unpartitioned one column without a name.
+        known: What `bounds` has found.
     """
 
-    def __init__(self, segments: tuple[_Segment, ...] = ()) -> None:
-        self.segments = segments
-        # Per column: how many segments are unpacked, and what they hold.
-        self._unpacked: dict[str, tuple[int, pa.Table]] = {}
+    ids: Ints
+    uuids: pa.Array
+    begin: Ints
+    end: Ints
+    values: pa.Table
+    known: dict[bytes, dict[str, list[Bounds]]]
 
-    def extended(self, segments: tuple[_Segment, ...]) -> Stats:
-        """These statistics and those of further files; what is unpacked stays so."""
-        longer = Stats(self.segments + segments)
-        longer._unpacked = dict(self._unpacked)
-        return longer
+    def bounds(self, scheme: PartitionScheme, schema: pa.Schema) -> dict[str, list[Bounds]]:
+        """What the values say of the columns they come from, one row per partition."""
+        # By what decides them: the columns' types.
+        key = schema.serialize().to_pybytes()
+        found = self.known.get(key)
+        if found is None:
+            ones = np.ones(len(self.ids), np.int64)
+            found = self.known[key] = partition_bounds(self.values, ones, scheme, schema)
+        return found
 
-    def of(self, field: pa.Field) -> pa.Table | None:
-        """`min:<c>`, `max:<c>`, `null_count:<c>` and `nan_count:<c>` of each file.
 
-        None where columns of the field's type have no statistics.
-        """
-        if kind_of(field.type) == "other":
-            return None
-        done, table = self._unpacked.get(field.name, (0, None))
-        if table is None or done < len(self.segments):
-            added = _unpack(self.segments[done:], field)
-            table = added if table is None else pa.concat_tables([table, added]).combine_chunks()
-            self._unpacked[field.name] = (len(self.segments), table)
-        return table
+class Totals(NamedTuple):
+    """A snapshot's files added up per partition: how many, their bytes and their rows."""
+
+    files: Ints
+    size: Ints
+    rows: Ints
 
 
 class FileColumns(NamedTuple):
-    """All files that a table version ever had, in order of file id. Never changed, only replaced.
+    """All files that a version ever had, by number.
 
     Attributes:
-        seq: The ledger's sequence up to which this is complete.
-        files: A plan's columns but `partition_id`, `residual` and statistics; paths relative to
-            the root.
-        stats: The files' statistics.
-        file_id: (files,) int64.
-        begin: (files,) first snapshot that shows the file.
-        end: (files,) first snapshot that no longer does; the greatest integer while it is live.
-        partition: (files,) the ledger's id of the file's partition.
-        hashes: (files, 4) uint64; the file's 128-bit hash in limbs of 32 bits, least first.
+        seq: The snapshot up to which this is complete.
+        epoch: How often the files were numbered anew.
+        size: (files,) bytes; `rows`, `position` (of the stream) and `begin` (the first snapshot
+            that shows the file) likewise.
+        end: (files,) first snapshot that no longer shows it; the greatest integer while it is live.
+        partition: (files,) index into `partitions`.
+        profile: (files,) index into `profiles`.
+        block_rows: (blocks,) rows of each 1,024 files.
+        low_partition: (blocks,) least partition of each 1,024 files; `high_partition` the greatest.
     """
 
     seq: int
-    files: pa.Table
+    epoch: int
+    size: Ints
+    rows: Ints
+    position: Ints
+    begin: Ints
+    end: Ints
+    partition: npt.NDArray[np.int32]
+    profile: npt.NDArray[np.int32]
+    profiles: tuple[Profile, ...]
+    partitions: Partitions
+    block_rows: Ints
+    low_partition: npt.NDArray[np.int32]
+    high_partition: npt.NDArray[np.int32]
     stats: Stats
-    file_id: npt.NDArray[np.int64]
-    begin: npt.NDArray[np.int64]
-    end: npt.NDArray[np.int64]
-    partition: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint64]
+    hashes: Hashes
+    runs: RunCache
+    totals: Totals
 
-    def live(self, snapshot: int) -> npt.NDArray[np.bool_]:
-        """Which files the snapshot shows."""
-        return (self.begin <= snapshot) & (snapshot < self.end)
+    @property
+    def height(self) -> int:
+        """How many files."""
+        return len(self.size)
+
+    def live(self, view: View, rows: Rows | slice) -> npt.NDArray[np.bool_]:
+        """Which of the rows the view shows."""
+        begin, end = self.begin[rows], self.end[rows]
+        if view.own < 0:
+            return np.asarray((begin <= view.base) & (end > view.base))
+        begun = (begin <= view.base) | (begin == view.own)
+        return np.asarray(begun & (end > view.base) & (end != view.own))
+
+    def shows_all(self, view: View) -> bool:
+        """Whether every file is live in the view, known without looking at each."""
+        return (
+            view.own < 0 and view.base >= self.seq and int(self.totals.files.sum()) == self.height
+        )
+
+    def totals_of(self, view: View) -> Totals:
+        """The view's files added up; costs nothing for the latest snapshot."""
+        if view.own < 0 and view.base >= self.seq:
+            return self.totals
+        rows = np.flatnonzero(self.live(view, slice(None)))
+        return _totals(self, rows)
+
+    def paths(self, view: View, rows: Rows) -> pa.Array:
+        """The rows' paths, below the catalog's root or absolute."""
+        return self.runs.take(view, ("path", self.stats.version_id, self.epoch), rows)
+
+    def hashes_of(self, view: View, rows: Rows) -> pa.Array:
+        """The rows' hashes, 16 bytes each."""
+        return self.runs.take(view, ("hash", self.stats.version_id, self.epoch), rows)
+
+    def hash_sum(self, view: View, rows: Rows) -> int:
+        """The sum of the rows' 128-bit hashes modulo 2^128."""
+        return _added(self.hashes_of(view, rows))
+
+    def hash_total(self, view: View) -> int:
+        """The same for every file of the latest snapshot; costs what changed since last asked."""
+        return self.hashes.total(view, self)
 
 
-class ColumnCache:
-    """FileColumns of the tables in use; threads share it."""
+def _totals(columns: FileColumns, rows: Rows | slice) -> Totals:
+    count = len(columns.partitions.ids)
+    partition = columns.partition[rows]
+    return Totals(
+        np.bincount(partition, minlength=count),
+        _sums(partition, columns.size[rows], count),
+        _sums(partition, columns.rows[rows], count),
+    )
+
+
+def _sums(partition: npt.NDArray[np.int32], values: Ints, count: int) -> Ints:
+    # Sums of float64 are exact below 2^53, which bytes and rows of one partition stay under.
+    return np.bincount(partition, weights=values, minlength=count).astype(np.int64)
+
+
+def _added(hashes: pa.Array) -> int:
+    """128-bit numbers, less significant byte first, added up modulo 2^128."""
+    if not len(hashes):
+        return 0
+    raw = np.frombuffer(hashes.buffers()[1], "<u4")
+    limbs = raw[4 * hashes.offset :][: 4 * len(hashes)].reshape(-1, 4)
+    sums = limbs.sum(axis=0, dtype=np.uint64)
+    return sum(int(part) << (32 * i) for i, part in enumerate(sums)) % 2**128
+
+
+class Hashes:
+    """The hashes of a version's live files added up, kept from one commit to the next."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[int, FileColumns] = {}
+        # Of how many files, after how many partitions had ended, and the sum.
+        self._known = (0, 0, 0)
 
-    def get(
-        self,
-        db: apsw.Connection,
-        version_id: int,
-        schema: pa.Schema,
-        scheme: PartitionScheme | None,
-    ) -> FileColumns:
-        """The version's files, at least up to the snapshot that `db` sees."""
-        (seq,) = db.execute("SELECT coalesce(max(seq), 0) FROM revision").fetchone()
-        known = self._known.get(version_id)
-        if known is not None and known.seq >= seq:
-            return known
+    def total(self, view: View, columns: FileColumns) -> int:
+        """The sum for the latest snapshot that `columns` knows."""
+        ended = int(np.count_nonzero(columns.partitions.end != _LIVE))
         with self._lock:
-            known = self._known.get(version_id)
-            if known is None or known.seq < seq:
-                known = _extend(db, version_id, schema, scheme, known, int(seq))
-                self._known[version_id] = known
-        return known
+            count, before, value = self._known
+            if before == ended and count <= columns.height:
+                added = columns.hash_sum(view, np.arange(count, columns.height))
+                value = (value + added) % 2**128
+            else:
+                value = columns.hash_sum(view, np.flatnonzero(columns.end == _LIVE))
+            self._known = columns.height, ended, value
+        return value
+
+
+class _Growing:
+    """Arrays that grow together; views that were handed out stay as they are."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, npt.NDArray[Any]] = {}
+
+    def append(
+        self, count: int, arrays: dict[str, npt.NDArray[Any]]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Write entries behind the first `count` of every array; the arrays up to there."""
+        end = count + len(next(iter(arrays.values())))
+        for name, values in arrays.items():
+            held = self._held.get(name)
+            if held is None and not count:
+                # What is read first needs no room to grow, and no copy.
+                self._held[name] = values
+                continue
+            if held is None or len(held) < end:
+                grown = np.empty(end + end // 4, values.dtype)
+                if held is not None:
+                    grown[:count] = held[:count]
+                self._held[name] = held = grown
+            held[count:end] = values
+        return {name: held[:end] for name, held in self._held.items()}
+
+
+class _Known(NamedTuple):
+    columns: FileColumns
+    growing: _Growing
+
+
+class ColumnCache:
+    """FileColumns of the tables in use, the least recently used given up first; threads share it.
+
+    Args:
+        limit_files: How many files' columns to keep, over all tables.
+    """
+
+    def __init__(self, limit_files: int = 20_000_000) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, _Known] = OrderedDict()
+        self._limit_files = limit_files
+        self._runs = RunCache()
+
+    def peek(self, version_id: int) -> FileColumns | None:
+        """What is in memory of the version, however old."""
+        known = self._known.get(version_id)
+        return None if known is None else known.columns
+
+    def get(self, view: View, version: Version) -> FileColumns:
+        """The version's files, at least up to what the view sees."""
+        seq = latest(view.db)
+        known = self._known.get(version.version_id)
+        epoch = _epoch(view.db, version.version_id)
+        if view.own >= 0:
+            return self._private(view, version, known, epoch)
+        if known is not None and known.columns.seq >= seq and known.columns.epoch == epoch:
+            return known.columns
+        with self._lock:
+            known = self._known.get(version.version_id)
+            if known is not None and known.columns.epoch > epoch:
+                # The view is older than the last numbering: it gets its own copy.
+                return _extend(view.db, version, self._runs, None, seq, epoch).columns
+            if known is not None and known.columns.epoch < epoch:
+                known = None
+            if known is None or known.columns.seq < seq:
+                known = _extend(view.db, version, self._runs, known, seq, epoch)
+                self._known[version.version_id] = known
+            self._known.move_to_end(version.version_id)
+            self._shrink()
+        return known.columns
+
+    def _private(
+        self, view: View, version: Version, known: _Known | None, epoch: int
+    ) -> FileColumns:
+        """What a transaction sees, its own files included, which nobody else may."""
+        if known is not None and known.columns.epoch == epoch:
+            growing = _Growing()
+            growing.append(0, {name: getattr(known.columns, name).copy() for name in _ARRAYS})
+            mine = known.columns._replace(stats=Stats(version.version_id), hashes=Hashes())
+            known = _Known(mine, growing)
+        else:
+            known = None
+        columns = _extend(view.db, version, self._runs, known, view.own, epoch).columns
+        rows = np.flatnonzero(columns.live(view, slice(None)))
+        return columns._replace(totals=_totals(columns, rows))
+
+    def _shrink(self) -> None:
+        held = sum(k.columns.height for k in self._known.values())
+        while held > self._limit_files and len(self._known) > 1:
+            _, gone = self._known.popitem(last=False)
+            held -= gone.columns.height
+
+
+def _epoch(db: apsw.Connection, version_id: int) -> int:
+    row = db.execute("SELECT epoch FROM numbering WHERE version_id = ?", (version_id,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _extend(
     db: apsw.Connection,
-    version_id: int,
-    schema: pa.Schema,
-    scheme: PartitionScheme | None,
-    known: FileColumns | None,
+    version: Version,
+    cache: RunCache,
+    known: _Known | None,
     seq: int,
-) -> FileColumns:
-    last = int(known.file_id[-1]) if known is not None and len(known.file_id) else 0
-    added = _load(db, version_id, schema, scheme, last, seq)
-    if known is None:
-        return added
-    ended = db.execute(
-        "SELECT file_id, end_seq FROM file WHERE version_id = ? AND end_seq > ? AND file_id <= ?",
-        (version_id, known.seq, last),
-    ).fetchall()
-    end = known.end
-    if ended:
-        ids, seqs = np.array(ended, np.int64).T
-        end = end.copy()
-        end[np.searchsorted(known.file_id, ids)] = seqs
-    if not added.files.num_rows:
-        return known._replace(seq=seq, end=end)
-    return FileColumns(
-        seq,
-        pa.concat_tables([known.files, added.files]).combine_chunks(),
-        known.stats.extended(added.stats.segments),
-        np.concatenate([known.file_id, added.file_id]),
-        np.concatenate([known.begin, added.begin]),
-        np.concatenate([end, added.end]),
-        np.concatenate([known.partition, added.partition]),
-        np.concatenate([known.hashes, added.hashes]),
+    epoch: int,
+) -> _Known:
+    """What is known, brought up to date with what `db` sees."""
+    growing = _Growing() if known is None else known.growing
+    old = None if known is None else known.columns
+    first = 0 if old is None else old.height
+    partitions = load_partitions(db, version, None if old is None else old.partitions)
+    end = file_count(db, version.version_id)
+    runs = core_runs(db, version.version_id, first, end)
+    profiles = {} if old is None else {p: i for i, p in enumerate(old.profiles)}
+    arrays = growing.append(first, _core_arrays(runs, partitions, profiles))
+    if old is not None:
+        _end_files(arrays["end"][:first], arrays["partition"][:first], old, partitions)
+    low, high = _partition_blocks(arrays["partition"], old)
+    columns = FileColumns(
+        seq=seq,
+        epoch=epoch,
+        **arrays,
+        profiles=tuple(profiles),
+        partitions=partitions,
+        block_rows=np.add.reduceat(arrays["rows"], np.arange(0, len(arrays["rows"]), BLOCK))
+        if len(arrays["rows"])
+        else arrays["rows"],
+        low_partition=low,
+        high_partition=high,
+        stats=Stats(version.version_id) if old is None else old.stats,
+        hashes=Hashes() if old is None else old.hashes,
+        runs=cache,
+        totals=Totals(*(np.zeros(0, np.int64),) * 3),
+    )
+    return _Known(columns._replace(totals=_new_totals(columns, old)), growing)
+
+
+def _core_arrays(
+    runs: list[Run], partitions: Partitions, profiles: dict[Profile, int]
+) -> dict[str, npt.NDArray[Any]]:
+    """Runs of `CORE` as arrays; profiles that are new are added to `profiles`."""
+    parts: dict[str, list[npt.NDArray[Any]]] = {
+        name: [np.zeros(0, np.int64)] for name in ("size", "rows", "position", "begin")
+    }
+    parts |= {"partition": [np.zeros(0, np.int32)], "profile": [np.zeros(0, np.int32)]}
+    for _, table in runs:
+        whole = table.combine_chunks()
+        for name in ("size", "rows", "position", "begin"):
+            parts[name].append(whole.column(name).to_numpy())
+        index = np.searchsorted(partitions.ids, whole.column("partition").to_numpy())
+        parts["partition"].append(index.astype(np.int32))
+        for chunk in whole.column("profile").chunks:
+            codes = [
+                profiles.setdefault(msgspec.json.decode(text, type=Profile), len(profiles))
+                for text in chunk.dictionary.to_pylist()
+            ]
+            parts["profile"].append(np.array(codes, np.int32)[chunk.indices.to_numpy()])
+    # Joining widens what the ledger keeps in fewer bytes.
+    arrays = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    arrays["end"] = partitions.end[arrays["partition"]]
+    return arrays
+
+
+def _end_files(
+    end: Ints, partition: npt.NDArray[np.int32], old: FileColumns, partitions: Partitions
+) -> None:
+    """Write the ends of partitions that ended since `old` into their files."""
+    before = len(old.partitions.ids)
+    ended = np.flatnonzero(partitions.end[:before] != old.partitions.end)
+    if len(ended):
+        rows = np.flatnonzero(np.isin(partition, ended))
+        end[rows] = partitions.end[partition[rows]]
+
+
+def _partition_blocks(
+    partition: npt.NDArray[np.int32], old: FileColumns | None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    whole = 0 if old is None else old.height // BLOCK
+    fresh = partition[whole * BLOCK :]
+    low, high = block_extreme(fresh, "min"), block_extreme(fresh, "max")
+    if old is None:
+        return low, high
+    return (
+        np.concatenate([old.low_partition[:whole], low]),
+        np.concatenate([old.high_partition[:whole], high]),
     )
 
 
-def _load(
-    db: apsw.Connection,
-    version_id: int,
-    schema: pa.Schema,
-    scheme: PartitionScheme | None,
-    after: int,
-    seq: int,
-) -> FileColumns:
-    names = ["file_id", "begin_seq", "end_seq", "partition_id", "hash", *_PLAIN]
-    rows = db.execute(
-        f"SELECT {', '.join(names)} FROM file WHERE version_id = ? AND file_id > ? ORDER BY file_id",
-        (version_id, after),
-    ).fetchall()
-    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    file_id, begin, end, partition, hashes = columns[:5]
-    ids = np.array(file_id, np.int64)
-    partitions = np.array(partition, np.int64)
-    arrays = [pa.array(v, t) for v, t in zip(columns[5:], _PLAIN.values(), strict=True)]
-    table = pa.table(arrays, names=list(_PLAIN))
-    for name, array in _partition_columns(db, version_id, schema, scheme, partitions):
-        table = table.append_column(name, array)
-    stats = Stats(_segments(db, version_id, after))
-    if sum(segment.files for segment in stats.segments) != len(ids):
-        raise CatalogRootError(f"the ledger's statistics do not cover its {len(ids)} files")
-    limbs = np.frombuffer(b"".join(hashes), "<u4").reshape(-1, 4).astype(np.uint64)
-    ends = np.array([_LIVE if e is None else e for e in end], np.int64)
-    return FileColumns(seq, table, stats, ids, np.array(begin, np.int64), ends, partitions, limbs)
+def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
+    """Totals of the latest snapshot, from the earlier ones where nothing ended since."""
+    ended = old is not None and not np.array_equal(
+        columns.partitions.end[: len(old.partitions.ids)], old.partitions.end
+    )
+    if old is None or ended:
+        some = bool((columns.partitions.end != _LIVE).any())
+        return _totals(columns, np.flatnonzero(columns.end == _LIVE) if some else slice(None))
+    added = _totals(columns, slice(old.height, columns.height))
+    grown = [np.zeros_like(added.files) for _ in range(3)]
+    for into, before, more in zip(grown, old.totals, added, strict=True):
+        into[:] = more
+        into[: len(before)] += before
+    return Totals(*grown)
 
 
-def _partition_columns(
-    db: apsw.Connection,
-    version_id: int,
-    schema: pa.Schema,
-    scheme: PartitionScheme | None,
-    partitions: npt.NDArray[np.int64],
-) -> list[tuple[str, pa.Array]]:
-    if scheme is None:
-        return []
+def load_partitions(db: apsw.Connection, version: Version, old: Partitions | None) -> Partitions:
+    """A version's partitions as `db` sees them; `old` saves reading what is known."""
+    after = int(old.ids[-1]) if old is not None and len(old.ids) else 0
+    parts = [] if old is None else [old]
+    if old is None:
+        parts = [_from_run(run) for run in partition_runs(db, version.version_id)]
+        after = int(parts[-1].ids[-1]) if parts else 0
     found = db.execute(
-        "SELECT partition_id, partition_values FROM partition WHERE version_id = ? ORDER BY partition_id",
+        "SELECT partition_id, uuid, begin_seq, partition_values FROM partition"
+        " WHERE version_id = ? AND partition_id > ? ORDER BY partition_id",
+        (version.version_id, after),
+    ).fetchall()
+    parts.append(_from_run(partition_table(found, version.schema, version.partition_scheme)))
+    held = Partitions(
+        np.concatenate([p.ids for p in parts]),
+        pa.concat_arrays([p.uuids for p in parts]),
+        np.concatenate([p.begin for p in parts]),
+        np.concatenate([p.end for p in parts]),
+        pa.concat_tables([p.values for p in parts]).combine_chunks(),
+        {},
+    )
+    _mark_ended(db, version.version_id, held)
+    return held
+
+
+def _from_run(table: pa.Table) -> Partitions:
+    whole = table.combine_chunks()
+    ids = whole.column("id").to_numpy()
+    uuids = pa.concat_arrays([pa.array([], pa.string()), *whole.column("uuid").chunks])
+    live = np.full(len(ids), _LIVE)
+    begin = whole.column("begin").to_numpy()
+    return Partitions(ids, uuids, begin, live, whole.drop_columns(["id", "uuid", "begin"]), {})
+
+
+def _mark_ended(db: apsw.Connection, version_id: int, partitions: Partitions) -> None:
+    ended = db.execute(
+        "SELECT partition_id, end_seq FROM partition WHERE version_id = ? AND end_seq IS NOT NULL",
         (version_id,),
     ).fetchall()
-    ids = np.array([row[0] for row in found], np.int64)
-    values = [msgspec.json.decode(row[1]) for row in found]
-    positions = pa.array(np.searchsorted(ids, partitions))
-    return [
-        (
-            f"partition:{i}",
-            load_array([v[i] for v in values], value_type(key, schema)).take(positions),
-        )
-        for i, key in enumerate(scheme.keys)
-    ]
+    if ended:
+        ids, seqs = np.array(ended, np.int64).T
+        partitions.end[np.searchsorted(partitions.ids, ids)] = seqs
 
 
-def _segments(db: apsw.Connection, version_id: int, after: int) -> tuple[_Segment, ...]:
-    found = db.execute(
-        "SELECT last_file_id - first_file_id + 1, encoding, body FROM segment"
-        " WHERE version_id = ? AND first_file_id > ? ORDER BY first_file_id",
-        (version_id, after),
-    ).fetchall()
-    for _, encoding, _ in found:
-        if encoding != ENCODING:
-            raise CatalogRootError(
-                f"the ledger holds statistics encoded as {encoding!r}, which this release cannot "
-                "read: upgrade deltacat-sources"
-            )
-    return tuple(_Segment(int(files), body) for files, _, body in found)
+class RunCache:
+    """Paths and hashes of files, decoded run by run as plans list them; threads share it."""
+
+    def __init__(self, limit_bytes: int = _RUN_BYTES) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[tuple[object, ...], pa.ChunkedArray] = OrderedDict()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def take(self, view: View, column: tuple[str, int, int], rows: Rows) -> pa.Array:
+        """One column of the rows, in their order.
+
+        Args:
+            view: Where to read what is not here yet.
+            column: `path` or `hash`, the version's id, and the epoch of its numbers.
+            rows: Numbers of files.
+        """
+        if not len(rows):
+            return pa.nulls(0, _RUN_TYPES[column[0]])
+        order = None if bool((rows[1:] >= rows[:-1]).all()) else np.argsort(rows, kind="stable")
+        ascending = rows if order is None else rows[order]
+        parts, at = [], 0
+        for first, run in self._covering(view, column, ascending):
+            end = int(np.searchsorted(ascending, first + len(run)))
+            wanted = ascending[at:end] - first
+            parts.append(run if len(wanted) == len(run) else run.take(pa.array(wanted)))
+            at = end
+        joined = pa.concat_arrays([chunk for part in parts for chunk in part.chunks])
+        if order is None:
+            return joined
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return joined.take(pa.array(back))
+
+    def _covering(
+        self, view: View, column: tuple[str, int, int], rows: Rows
+    ) -> list[tuple[int, pa.ChunkedArray]]:
+        """The runs that hold the rows, which ascend."""
+        name, version_id, _ = column
+        first, last = int(rows[0]), int(rows[-1])
+        held = view.db.execute(
+            "SELECT first, files FROM segment WHERE version_id = ? AND name IN (?, '*')"
+            " AND first <= ? AND first + files > ? ORDER BY first",
+            (version_id, name, last, first),
+        ).fetchall()
+        found = []
+        for start, files in held:
+            at = int(np.searchsorted(rows, start))
+            if at < len(rows) and rows[at] < start + files:
+                found.append((int(start), self._run(view, column, int(start), int(files))))
+        return found
+
+    def _run(
+        self, view: View, column: tuple[str, int, int], first: int, files: int
+    ) -> pa.ChunkedArray:
+        # What a transaction staged is in no run that another one may see.
+        shared, key = view.own < 0, (*column, first, files)
+        with self._lock:
+            run = self._runs.get(key) if shared else None
+            if run is not None:
+                self._runs.move_to_end(key)
+                return run
+        name, version_id, _ = column
+        (found,) = _READERS[name](view.db, version_id, first, first + files)
+        run = found.table.column(name)
+        with self._lock:
+            if shared and key not in self._runs:
+                self._runs[key] = run
+                self._bytes += run.nbytes
+                while self._bytes > self._limit_bytes and len(self._runs) > 1:
+                    self._bytes -= self._runs.popitem(last=False)[1].nbytes
+        return run
 
 
-def _unpack(segments: tuple[_Segment, ...], field: pa.Field) -> pa.Table:
-    """One column's statistics of every file, null where a segment does not say."""
-    field_id = (field.metadata or {})[FIELD_ID].decode()
-    # Any: the JSON scalars that `pack_segment` wrote.
-    parts: list[list[Any]] = [[] for _ in _KINDS]
-    for files, body in segments:
-        held = msgspec.msgpack.decode(body).get(field_id) or [[None] * files] * len(_KINDS)
-        for part, values in zip(parts, held, strict=True):
-            part.extend(values)
-    types = (field.type, field.type, pa.int64(), pa.int64())
-    arrays = [load_array(values, dtype) for values, dtype in zip(parts, types, strict=True)]
-    return pa.table(arrays, names=[f"{kind}:{field.name}" for kind in _KINDS])
+_READERS = {"path": path_runs, "hash": hash_runs}
+_RUN_TYPES = {"path": pa.string(), "hash": pa.binary(16)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import hashlib
 import os
 import time
@@ -13,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.errors import NotFoundError, RequestRejectedError, UnsupportedError
+from io_core.errors import DeltaCATError, NotFoundError, RequestRejectedError
 from io_core.storage import local_path
 from planner_client.protocol import ENDPOINTS
 from planner_client.protocol.catalogs import (
@@ -24,26 +26,40 @@ from planner_client.protocol.catalogs import (
     HealthRequest,
     ListCatalogs,
 )
-from planner_client.server import catalog, planning, writes
+from planner_client.protocol.plans import PlanRequest
+from planner_client.server import (
+    inline,
+    namespaces,
+    planning,
+    sessions,
+    tables,
+    transactions,
+    writes,
+)
+from planner_client.server.auth import UNCONFIGURED
 from planner_client.server.columns import ColumnCache
-from planner_client.server.store import Store
+from planner_client.server.deletes import DeleteSets, advance
+from planner_client.server.leases import Leases
+from planner_client.server.planning import PlanCache, resolve_time
+from planner_client.server.store import Store, View, Write, latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    import apsw
 
     from planner_client.protocol.endpoint import Endpoint, Request
-    from planner_client.server.store import Write
 
 __all__ = ["HANDLERS", "EmbeddedPlanner"]
 
 Res = TypeVar("Res")
 
-DEFAULT_CATALOG = "default"
+_CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")
 
 
 def _health(planner: EmbeddedPlanner, request: HealthRequest) -> Health:
     with planner.store.read() as db:
-        catalog.current_seq(db)
+        latest(db)
     return Health("ok", installed_version("deltacat-sources"))
 
 
@@ -56,28 +72,49 @@ def _get_catalog(planner: EmbeddedPlanner, request: GetCatalog) -> CatalogInfo:
     return planner.info
 
 
-# Any: each handler takes its own request; those of mutations take the transaction too.
+# Any: each handler takes its own request; those of mutations take the write too.
 HANDLERS: dict[str, Callable[..., Any]] = {
     "health": _health,
     "list_catalogs": _list_catalogs,
     "get_catalog": _get_catalog,
-    "create_namespace": catalog.create_namespace,
-    "list_namespaces": catalog.list_namespaces,
-    "get_namespace": catalog.get_namespace,
-    "namespace_exists": catalog.namespace_exists,
-    "create_table": catalog.create_table,
-    "list_tables": catalog.list_tables,
-    "describe_table": catalog.describe_table,
-    "table_exists": catalog.table_exists,
-    "list_table_versions": catalog.list_table_versions,
+    **namespaces.HANDLERS,
+    **tables.HANDLERS,
     "plan": planning.plan,
-    "stage": writes.stage,
-    "get_session": writes.get_session,
-    "heartbeat": writes.heartbeat,
+    "stage": sessions.stage,
+    "get_session": sessions.get_session,
+    "heartbeat": sessions.heartbeat,
     "commit": writes.commit,
-    "abort": writes.abort,
+    "abort": sessions.abort,
+    "preview": inline.preview,
+    "write_inline": inline.write_inline,
+    "get_transaction": transactions.get_transaction,
+    **UNCONFIGURED,
 }
-_WRITES = frozenset({"heartbeat", "abort"} | {e.name for e in ENDPOINTS if e.mutates})
+_WRITES = frozenset(
+    {"heartbeat", "abort", "heartbeat_transaction"} | {e.name for e in ENDPOINTS if e.mutates}
+)
+
+
+# What makes files part of tables: the dead rows of keyed ones are looked for right after.
+_COMMITS = frozenset({"commit", "commit_transaction"})
+
+
+class _State:
+    """What a planner keeps in memory; a forked child starts its own."""
+
+    def __init__(self, store: Store) -> None:
+        self.pid = os.getpid()
+        self.columns = ColumnCache()
+        self.plans = PlanCache()
+        self.leases = Leases(store)
+        self.deletes = DeleteSets()
+
+
+def _digest(request: Request) -> bytes:
+    """What a request asks for; which version of a session or transaction it had seen is not part."""
+    seen = {"session_version", "transaction_version"} & set(request.__struct_fields__)
+    plain = msgspec.structs.replace(request, **dict.fromkeys(seen))
+    return hashlib.blake2b(msgspec.msgpack.encode(plain), digest_size=16).digest()
 
 
 class EmbeddedPlanner:
@@ -85,6 +122,7 @@ class EmbeddedPlanner:
 
     Args:
         root: The catalog's directory, on a local disk.
+        name: What the catalog is called.
         create: Make a catalog there if the directory is absent or empty.
         clock_ns: The time, in nanoseconds since the epoch.
 
@@ -96,65 +134,100 @@ class EmbeddedPlanner:
         self,
         root: str | os.PathLike[str],
         *,
+        name: str = "default",
         create: bool = True,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.root = Path(local_path(os.fspath(root))).absolute()
+        self.name = name
         self.store = Store(self.root, create=create, clock_ns=clock_ns)
-        self._columns = ColumnCache()
-        self._pid = os.getpid()
+        self._held = _State(self.store)
+
+    @property
+    def _state(self) -> _State:
+        if self._held.pid != os.getpid():
+            # The parent's threads may hold the old state's locks for ever.
+            self._held = _State(self.store)
+        return self._held
 
     @property
     def columns(self) -> ColumnCache:
         """Files of the tables in use, as columns."""
-        if self._pid != os.getpid():
-            # The parent's threads may hold the old cache's lock for ever.
-            self._columns, self._pid = ColumnCache(), os.getpid()
-        return self._columns
+        return self._state.columns
+
+    @property
+    def plans(self) -> PlanCache:
+        """What plans use again."""
+        return self._state.plans
+
+    @property
+    def leases(self) -> Leases:
+        """What keeps planned files from vacuum."""
+        return self._state.leases
+
+    @property
+    def deletes(self) -> DeleteSets:
+        """Key indexes of the partitions that are written to."""
+        return self._state.deletes
+
+    @property
+    def caller(self) -> str:
+        """Who makes the call that runs here; empty where callers are not told apart."""
+        return _CALLER.get()
 
     @property
     def info(self) -> CatalogInfo:
         """What the protocol tells of this catalog."""
         data = str(self.root / "data")
-        return CatalogInfo(DEFAULT_CATALOG, str(self.root), data_root=data, is_default=True)
+        return CatalogInfo(self.name, str(self.root), data_root=data, is_default=True)
 
-    def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+    def call(
+        self, endpoint: Endpoint[Any, Res], request: Request, *, caller: str | None = None
+    ) -> Res:
         """Run one call of the protocol.
 
         A mutation that names its operation is remembered: a repeated one returns the first
         result, and another request under the same id is refused.
 
+        Args:
+            endpoint: Which call.
+            request: Its fields.
+            caller: Who makes it, where callers are told apart.
+
         Raises:
             DeltaCATError: Whatever the call is refused for.
         """
         self.check_catalog(request.catalog)
-        if request.transaction_id is not None:
-            raise UnsupportedError("transactions are not supported yet: leave transaction_id out")
-        handler = HANDLERS[endpoint.name]
+        entered = _CALLER.set(caller or "")
         try:
             if endpoint.name not in _WRITES:
-                result: Res = handler(self, request)
+                result: Res = HANDLERS[endpoint.name](self, request)
                 return result
-            with self.store.write() as write:
-                return self._mutate(endpoint, request, handler, write)
+            with self.store.locked() as db:
+                outcome = self._mutate(db, endpoint, request)
         except (ValueError, OverflowError) as error:
             # A number that SQLite or MessagePack cannot hold comes as an OverflowError.
             if type(error) in (ValueError, OverflowError):
                 raise RequestRejectedError(str(error), code="invalid_request") from error
             raise
+        finally:
+            _CALLER.reset(entered)
+        if isinstance(outcome, DeltaCATError):
+            raise outcome
+        snapshot = getattr(outcome, "snapshot", None) if endpoint.name in _COMMITS else None
+        if snapshot is not None:
+            advance(self, snapshot)
+        return outcome
 
     def _mutate(
-        self,
-        endpoint: Endpoint[Any, Res],
-        request: Request,
-        handler: Callable[..., Res],
-        write: Write,
-    ) -> Res:
+        self, db: apsw.Connection, endpoint: Endpoint[Any, Res], request: Request
+    ) -> Res | DeltaCATError:
+        """The result, or an error that leaves a trace in the ledger, to be raised after it."""
         operation = request.operation_id
         if operation is None:
-            return handler(self, request, write)
-        digest = hashlib.blake2b(msgspec.msgpack.encode(request), digest_size=16).digest()
-        found = write.db.execute(
+            return self._run(db, endpoint, request)
+        digest = _digest(request)
+        found = db.execute(
             "SELECT endpoint, request_hash, response FROM operation WHERE operation_id = ?",
             (operation,),
         ).fetchone()
@@ -166,17 +239,127 @@ class EmbeddedPlanner:
                     status=409,
                 )
             return msgspec.json.decode(found[2], type=endpoint.response)
-        result = handler(self, request, write)
-        write.db.execute(
-            "INSERT INTO operation VALUES (?, ?, ?, ?, ?)",
-            (operation, endpoint.name, digest, msgspec.json.encode(result), write.clock_ns()),
-        )
+        result = self._run(db, endpoint, request)
+        if not isinstance(result, DeltaCATError):
+            db.execute(
+                "INSERT INTO operation VALUES (?, ?, ?, ?, ?)",
+                (
+                    operation,
+                    endpoint.name,
+                    digest,
+                    msgspec.json.encode(result),
+                    self.store.clock_ns(),
+                ),
+            )
         return result
+
+    def _run(
+        self, db: apsw.Connection, endpoint: Endpoint[Any, Res], request: Request
+    ) -> Res | DeltaCATError:
+        # Any: every endpoint has a handler of its own.
+        control: Callable[..., Any] | None = transactions.CONTROL.get(endpoint.name)
+        if control is not None:
+            return control(self, request, db)  # type: ignore[no-any-return]
+        transaction_id = request.transaction_id or writes.transaction_of(db, request)
+        if transaction_id is not None and endpoint.name not in ("heartbeat", "abort"):
+            return transactions.within(self, db, transaction_id, endpoint, request)
+        base = latest(db)
+        write = Write(db, self.store.clock_ns, base=base, own=base + 1)
+        result: Res = HANDLERS[endpoint.name](self, request, write)
+        write.record()
+        return result
+
+    @contextlib.contextmanager
+    def view(
+        self,
+        request: Request,
+        *,
+        snapshot: int | None = None,
+        as_of: int | None = None,
+        leased: bool = False,
+    ) -> Iterator[View]:
+        """What a request sees: its transaction, a snapshot, a time, or else what is there now.
+
+        Args:
+            request: Its transaction counts.
+            snapshot: Which place in the sequence.
+            as_of: What was committed strictly before, in nanoseconds since the epoch.
+            leased: Whether files of the view are to stay while a scan reads them.
+
+        Raises:
+            RequestRejectedError: A snapshot that is not there yet or no more; a transaction that
+                is not running.
+        """
+        if request.transaction_id is not None:
+            with transactions.view(self, request) as view:
+                yield view
+            return
+        if as_of is not None:
+            with self.store.read() as db:
+                snapshot = self.snapshot_at(db, as_of)
+        if leased:
+            self.leases.hold(snapshot)
+        with self.store.read() as db:
+            last = latest(db)
+            if snapshot is not None and not 0 <= snapshot <= last:
+                raise RequestRejectedError(
+                    f"snapshot {snapshot} does not exist: the latest is {last}"
+                )
+            yield View(db, last if snapshot is None else snapshot)
+
+    @staticmethod
+    def handler(name: str) -> Callable[..., Any]:
+        """The handler of an endpoint that mutates."""
+        return HANDLERS[name]
+
+    def snapshot_at(self, db: apsw.Connection, as_of: int) -> int:
+        """The snapshot at a time; see `resolve_time`."""
+        return resolve_time(db, as_of, self.store.clock_ns())
+
+    def is_warm(self, endpoint: Endpoint[Any, Any], request: Request) -> bool:
+        """Whether a call takes so little time that a server need not hand it to a thread."""
+        return (
+            isinstance(request, PlanRequest)
+            and endpoint.name == "plan"
+            and request.transaction_id is None
+            and self.plans.is_quick(request)
+            and not self.leases.is_due(self.store.clock_ns())
+        )
 
     def check_catalog(self, name: str | None) -> None:
         """Raise unless `name` is this planner's catalog, or none was named."""
-        if name not in (None, DEFAULT_CATALOG):
-            raise NotFoundError.of("catalog", name, [DEFAULT_CATALOG])
+        if name not in (None, self.name):
+            raise NotFoundError.of("catalog", name, [self.name])
+
+    def scope_of_session(self, session_id: str) -> tuple[str, str] | None:
+        """Namespace and table that a write session is for; None for no such session."""
+        with self.store.read() as db:
+            return sessions.scope_of(db, session_id)
+
+    def owner_of_transaction(self, transaction_id: str) -> str | None:
+        """Who began a transaction; None for no such transaction, or where nobody said."""
+        with self.store.read() as db:
+            return transactions.owner_of(db, transaction_id)
+
+    def expire(self) -> None:
+        """Abort sessions and transactions whose time is over; vacuum then collects their files."""
+        with self.store.locked() as db:
+            now_ns = self.store.clock_ns()
+            transactions.expire(db, now_ns)
+            sessions.expire(db, now_ns)
+
+    def gauges(self) -> dict[str, float]:
+        """Sizes worth watching: bytes of the ledger, open sessions and transactions, snapshots."""
+        with self.store.read() as db:
+            count = "SELECT count(*) FROM {} WHERE status = '{}'"
+            (sessions,) = db.execute(count.format("write_session", "OPEN")).fetchone()
+            (running,) = db.execute(count.format("txn", "RUNNING")).fetchone()
+            return {
+                "ledger_bytes": float(self.store.path.stat().st_size),
+                "open_write_sessions": float(sessions),
+                "running_transactions": float(running),
+                "snapshot": float(latest(db)),
+            }
 
     def data_dir(self, table: str, session: str) -> str:
         """Where a session stages its files; no other session has the same place."""
@@ -188,7 +371,7 @@ class EmbeddedPlanner:
         prefix = str(self.root) + os.sep
         return plain.removeprefix(prefix)
 
-    def absolute(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    def absolute(self, paths: pa.Array) -> pa.Array:
         """The reverse of `relative`, for many files."""
         prefix = pa.scalar(f"{self.root}{os.sep}")
         below = pc.binary_join_element_wise(prefix, paths, "")

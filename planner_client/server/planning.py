@@ -1,43 +1,55 @@
-"""From a plan request to the files that can hold a matching row, in columns all the way."""
+"""From a plan request to a plan: which snapshot, which question, which page of the answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import base64
+import binascii
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import RequestRejectedError, UnsupportedError
-from io_core.plan import FILE_COLUMNS, PlanHeader, Pruned, ReadPlan
-from io_core.predicate import Constant, Predicate, bind, columns_of, parse, restrict
-from io_core.prune import Mask, Verdict, file_bounds, partition_bounds, prune
+from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
+from io_core.predicate import Constant, bind, parse
 from io_core.schema import check_columns, encode_schema, fields_of
-from planner_client.server.catalog import Version, current_seq, find_version
+from planner_client.server.catalog import find_version
+from planner_client.server.deletes import complete_partitions, dead_rows
+from planner_client.server.leases import check_retained
+from planner_client.server.pruning import Question, Seen, Survivors, surviving
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import apsw
 
-    from io_core.partition import Bounds
+    from io_core.schema import SchemaField
     from planner_client.protocol.plans import PlanRequest
-    from planner_client.server.columns import FileColumns
+    from planner_client.server.catalog import Version
+    from planner_client.server.columns import FileColumns, Rows
     from planner_client.server.planner import EmbeddedPlanner
+    from planner_client.server.store import View
 
-__all__ = ["plan", "resolve_snapshot"]
+__all__ = ["PlanCache", "plan", "resolve_time"]
 
-Rows = npt.NDArray[np.int64]
+# How long an old client's next page is answered from the snapshot of its first one.
+_PAGING_NS = 600 * 10**9
+_MOST_PAGED = 10_000
+_MOST_VERSIONS = 1_000
+_QUICK_S = 0.003
+_QUICK_FILES = 2_000
+_KEPT_BYTES = 64 * 2**20
 
 
-class _Seen(NamedTuple):
-    """A table version at a snapshot."""
+class _Token(msgspec.Struct, frozen=True, array_like=True):
+    """What a plan token says: the snapshot, and which question it was given for."""
 
-    version: Version
-    columns: FileColumns
     snapshot: int
+    question: bytes
 
 
 class _Page(NamedTuple):
@@ -47,164 +59,296 @@ class _Page(NamedTuple):
     reachable: int
 
 
-class _Survivors(NamedTuple):
-    """Which files are left, in reading order, and how the others went."""
+class _Known(NamedTuple):
+    """A table version, and its schema as plans carry it."""
 
-    rows: Rows
-    residual: Mask
-    merges: bool
-    table_files: int
-    table_bytes: int
-    pruned: tuple[Pruned, ...]
+    version: Version
+    fields: list[SchemaField] | None
+    serialized: str | None
+
+
+class PlanCache:
+    """What plans may use again: survivors of earlier questions, and snapshots of old pages.
+
+    Threads share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._survivors: OrderedDict[tuple[object, ...], Survivors] = OrderedDict()
+        self._bytes = 0
+        self._versions: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
+        self._quick: set[tuple[object, ...]] = set()
+        self._paged: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
+
+    def version(self, view: View, request: PlanRequest) -> _Known:
+        """The version that a request means in a view."""
+        key = (view.base, request.namespace, request.table, request.table_version)
+        known = self._versions.get(key) if view.own < 0 else None
+        if known is None:
+            found = find_version(view, request.namespace, request.table, request.table_version)
+            schema = found.schema
+            known = _Known(
+                found,
+                None if schema is None else fields_of(schema),
+                None if schema is None else encode_schema(schema),
+            )
+            with self._lock:
+                if view.own < 0:
+                    self._versions[key] = known
+                while len(self._versions) > _MOST_VERSIONS:
+                    self._versions.popitem(last=False)
+        return known
+
+    def is_quick(self, request: PlanRequest) -> bool:
+        """Whether the last plan of this table and page size took next to no time."""
+        return _quick_key(request) in self._quick
+
+    def timed(self, request: PlanRequest, seconds: float, files: int) -> None:
+        """Remember how long a plan took."""
+        key = _quick_key(request)
+        if seconds < _QUICK_S and files <= _QUICK_FILES:
+            if len(self._quick) < _MOST_VERSIONS:
+                self._quick.add(key)
+        else:
+            self._quick.discard(key)
+
+    def survivors(self, key: tuple[object, ...]) -> Survivors | None:
+        """The answer to an earlier question, if it is still here."""
+        with self._lock:
+            found = self._survivors.get(key)
+            if found is not None:
+                self._survivors.move_to_end(key)
+        return found
+
+    def keep(self, key: tuple[object, ...], left: Survivors) -> None:
+        """Remember an answer; the least recently used go first."""
+        with self._lock:
+            if key not in self._survivors:
+                self._survivors[key] = left
+                self._bytes += left.rows.nbytes + left.residual.nbytes
+            while self._bytes > _KEPT_BYTES and len(self._survivors) > 1:
+                _, gone = self._survivors.popitem(last=False)
+                self._bytes -= gone.rows.nbytes + gone.residual.nbytes
+
+    def paging(self, caller: str, question: bytes, now_ns: int) -> int | None:
+        """The snapshot that answered this caller's first page of the question, if lately."""
+        with self._lock:
+            snapshot, until_ns = self._paged.get((caller, question), (None, 0))
+        return snapshot if now_ns < until_ns else None
+
+    def paged(self, caller: str, question: bytes, snapshot: int, now_ns: int) -> None:
+        """Remember which snapshot answered a page, and was not the whole."""
+        with self._lock:
+            self._paged[caller, question] = snapshot, now_ns + _PAGING_NS
+            self._paged.move_to_end((caller, question))
+            while len(self._paged) > _MOST_PAGED:
+                self._paged.popitem(last=False)
+
+
+def _quick_key(request: PlanRequest) -> tuple[object, ...]:
+    small = request.filter_predicate is not None or not request.include_files
+    return request.namespace, request.table, request.table_version, request.max_files, small
 
 
 def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
     """Handle `plan`."""
-    if request.partition_filter is not None:
-        raise UnsupportedError("partition_filter is not supported yet; use filter_predicate")
+    began_s = time.perf_counter()
+    found = _plan(planner, request)
+    planner.plans.timed(request, time.perf_counter() - began_s, found.files.num_rows)
+    return found
+
+
+def _plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
+    _check_numbers(request)
+    question = _question_digest(request)
+    snapshot = _pinned(planner, request, question)
+    with planner.view(request, snapshot=snapshot, as_of=request.as_of, leased=True) as view:
+        known = planner.plans.version(view, request)
+        columns = planner.columns.get(view, known.version)
+        dead_known = request.delete_sets and _dead_known(view, known.version, columns)
+        seen = Seen(view, known.version, columns, dead_known)
+        left = _survivors(planner, seen, request, question)
+        page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
+        files = _files(planner, seen, left, page.listed, request)
+        header = _header(planner, seen, known, left, page, request)
+        if seen.dead_known and pc.any(pc.greater(pc.binary_length(files["deletes"]), 0)).as_py():
+            # For whoever does not look at dead rows: they would read them.
+            header = msgspec.structs.replace(header, requires_mor=True)
+        if view.own < 0:
+            token = _Token(view.base, question)
+            header = msgspec.structs.replace(header, plan_token=_write_token(token))
+    if header.truncated and request.file_offset == 0 and snapshot is None and request.as_of is None:
+        planner.plans.paged(planner.caller, question, view.base, planner.store.clock_ns())
+    return ReadPlan(header, files)
+
+
+def _check_numbers(request: PlanRequest) -> None:
     if request.file_offset < 0 or (request.max_files is not None and request.max_files < 1):
         raise RequestRejectedError("file_offset must be at least 0 and max_files at least 1")
     if request.row_limit is not None and request.row_limit < 0:
         raise RequestRejectedError("row_limit must be at least 0")
-    with planner.store.read() as db:
-        snapshot = resolve_snapshot(db, request.snapshot, request.as_of, planner.store.clock_ns())
-        version = find_version(
-            db, request.namespace, request.table, request.table_version, snapshot
+    pins = [request.snapshot, request.as_of, request.plan_token, request.transaction_id]
+    if sum(pin is not None for pin in pins) > 1:
+        raise RequestRejectedError(
+            "snapshot, as_of, plan_token and transaction_id exclude each other: pass one"
         )
-        check_columns(request.columns or (), version.schema)
-        predicate = parse(request.filter_predicate)
-        bound = Constant(True) if predicate is None else bind(predicate, version.schema)
-        columns = planner.columns.get(
-            db, version.version_id, version.schema, version.partition_scheme
-        )
-        seen = _Seen(version, columns, snapshot)
-        left = _prune(seen, bound)
-        page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
-        header = _header(seen, left, page, request)
-        files = _files(planner, db, seen, left, page.listed, request)
-    return ReadPlan(header, files)
+    if request.since is not None and request.since_as_of is not None:
+        raise RequestRejectedError("since and since_as_of exclude each other: pass one")
 
 
-def resolve_snapshot(
-    db: apsw.Connection, snapshot: int | None, as_of: int | None, now_ns: int
-) -> int:
-    """The place in the sequence that a request asks for; the latest by default.
+def _question_digest(request: PlanRequest) -> bytes:
+    """What a plan is asked, its page and what is listed of each file left aside."""
+    asked = (
+        request.namespace,
+        request.table,
+        request.table_version,
+        request.partition_filter,
+        request.filter_predicate,
+        request.since,
+        request.since_as_of,
+        request.as_of,
+        request.delete_sets,
+    )
+    return hashlib.blake2b(msgspec.msgpack.encode(asked), digest_size=12).digest()
+
+
+def _write_token(token: _Token) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode().rstrip("=")
+
+
+def _pinned(planner: EmbeddedPlanner, request: PlanRequest, question: bytes) -> int | None:
+    """The snapshot that the request is tied to, by itself or by its earlier pages."""
+    if request.plan_token is not None:
+        text = request.plan_token
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            token = msgspec.msgpack.decode(raw, type=_Token)
+        except (binascii.Error, ValueError, msgspec.MsgspecError):
+            raise RequestRejectedError(
+                f"{text[:80]!r} is no plan_token: pass one that a plan carried",
+                code="invalid_request",
+            ) from None
+        if token.question != question:
+            raise RequestRejectedError(
+                "the plan_token was given for another predicate, table or filter: "
+                "plan anew without it",
+                code="plan_token_mismatch",
+            )
+        return token.snapshot
+    unpinned = request.as_of is None and request.transaction_id is None
+    if request.snapshot is None and unpinned and request.file_offset > 0:
+        return planner.plans.paging(planner.caller, question, planner.store.clock_ns())
+    return request.snapshot
+
+
+def resolve_time(db: apsw.Connection, as_of: int, now_ns: int) -> int:
+    """The snapshot at a time: what was committed strictly before.
 
     Raises:
-        RequestRejectedError: A snapshot that is not there yet, or a time in the future.
+        RequestRejectedError: A time in the future.
     """
-    latest = current_seq(db)
-    if as_of is not None:
-        if snapshot is not None:
-            raise RequestRejectedError("as_of and snapshot exclude each other: pass one")
-        if as_of > now_ns:
-            raise RequestRejectedError(f"as_of {as_of} lies in the future (now is {now_ns} ns)")
-        query = "SELECT coalesce(max(seq), 0) FROM revision WHERE committed_ns < ?"
-        return int(db.execute(query, (as_of,)).fetchone()[0])
-    if snapshot is None:
-        return latest
-    if not 0 <= snapshot <= latest:
-        raise RequestRejectedError(f"snapshot {snapshot} does not exist: the latest is {latest}")
-    return snapshot
+    if as_of > now_ns:
+        raise RequestRejectedError(f"as_of {as_of} lies in the future (now is {now_ns} ns)")
+    query = "SELECT coalesce(max(seq), 0) FROM revision WHERE committed_ns < ?"
+    return int(db.execute(query, (as_of,)).fetchone()[0])
 
 
-def _prune(seen: _Seen, bound: Predicate) -> _Survivors:
-    version, columns, snapshot = seen
-    files = columns.files
-    sizes = files.column("content_length").to_numpy()
-    records = files.column("record_count").to_numpy()
-    live = columns.live(snapshot)
-    merges = bool(version.merge_keys) and bool(live.any())
-    by_partition = partition_bounds(files, version.partition_scheme, version.schema)
-    usable = _usable(bound, version, by_partition) if merges else bound
-    keys = frozenset(version.merge_keys)
+def _survivors(
+    planner: EmbeddedPlanner, seen: Seen, request: PlanRequest, question: bytes
+) -> Survivors:
+    view, version = seen.view, seen.version
+    key = (
+        version.version_id,
+        seen.columns.epoch,
+        view.base,
+        question,
+        request.include_files,
+        seen.dead_known,
+    )
+    known = planner.plans.survivors(key) if view.own < 0 else None
+    if request.columns:
+        _check_columns(request.columns, seen)
+    if known is not None:
+        return known
+    left = surviving(seen, _ask(planner, seen, request), listed=request.include_files)
+    if view.own < 0:
+        planner.plans.keep(key, left)
+    return left
 
-    def bounds(column: str) -> Sequence[Bounds]:
-        # Where rows merge, statistics of other columns would drop a newer row and revive an old one.
-        stats = columns.stats.of(version.schema.field(column))
-        known = (
-            None if stats is None or (merges and column not in keys) else file_bounds(stats, column)
+
+def _check_columns(columns: list[str], seen: Seen) -> None:
+    if seen.version.schema is None:
+        raise UnsupportedError(
+            f"table {seen.version.namespace}.{seen.version.table} is schemaless: it has no columns "
+            "to choose or filter by"
         )
-        return [*by_partition.get(column, ()), *([known] if known is not None else [])]
-
-    from_partitions = prune(usable, records, lambda c: by_partition.get(c, ())).may & live
-    verdict = prune(usable, records, bounds)
-    kept = (verdict.may | _matches_otherwise(columns, version)) & from_partitions
-    used = columns_of(usable)
-    steps = (
-        _step("partition", used & by_partition.keys(), live & ~from_partitions, sizes),
-        _step("statistics", used & keys if merges else used, from_partitions & ~kept, sizes),
-    )
-    rows = np.flatnonzero(kept)
-    order = np.lexsort((rows, _positions(columns)[rows], columns.partition[rows]))
-    rows = rows[order]
-    return _Survivors(
-        rows=rows,
-        residual=_residual(bound, usable, verdict)[rows],
-        merges=merges and bool(len(rows)),
-        table_files=int(live.sum()),
-        table_bytes=int(sizes[live].sum()),
-        pruned=tuple(step for step in steps if step.files),
-    )
+    check_columns(columns, seen.version.schema)
 
 
-def _matches_otherwise(columns: FileColumns, version: Version) -> Mask:
-    """Which files are deletes by other columns than the merge keys.
-
-    Statistics of the keys say nothing of the rows that those remove.
-    """
-    names = columns.files.column("delete_columns")
-    by_keys = pc.equal(names, msgspec.json.encode(list(version.merge_keys)).decode())
-    return np.asarray(pc.invert(by_keys).fill_null(False).to_numpy())
-
-
-def _usable(bound: Predicate, version: Version, partitions: dict[str, Any]) -> Predicate:
-    """Where rows merge, only keys and partition values may rule a file out."""
-    return restrict(bound, frozenset(version.merge_keys) | frozenset(partitions))
-
-
-def _positions(columns: FileColumns) -> Rows:
-    return np.asarray(columns.files.column("stream_position").to_numpy())
-
-
-def _residual(bound: Predicate, usable: Predicate, verdict: Verdict) -> Mask:
-    if bound != usable:
-        return np.ones(len(verdict.every), np.bool_)
-    return ~verdict.every
+def _ask(planner: EmbeddedPlanner, seen: Seen, request: PlanRequest) -> Question:
+    predicate = parse(request.filter_predicate)
+    if predicate is not None and seen.version.schema is None:
+        _check_columns([], seen)
+    bound = Constant(True) if predicate is None else bind(predicate, seen.version.schema)
+    since = request.since
+    if request.since_as_of is not None:
+        since = resolve_time(seen.view.db, request.since_as_of, planner.store.clock_ns())
+    if since is not None:
+        check_retained(seen.view.db, since, planner.store.clock_ns())
+        if since > seen.view.base:
+            raise RequestRejectedError(
+                f"since {since} lies after the plan's snapshot {seen.view.base}"
+            )
+    partitions = request.partition_filter
+    return Question(bound, None if partitions is None else tuple(partitions), since)
 
 
-def _step(name: str, columns: frozenset[str], gone: Mask, sizes: Rows) -> Pruned:
-    return Pruned(name, tuple(sorted(columns)), int(gone.sum()), int(sizes[gone].sum()))
-
-
-def _page(seen: _Seen, left: _Survivors, request: PlanRequest) -> _Page:
+def _page(seen: Seen, left: Survivors, request: PlanRequest) -> _Page:
     """Which survivors to list: a page of files, never through a merge group, with enough rows."""
     rows = left.rows
-    if request.row_limit is not None and not left.merges:
+    if request.row_limit is not None and not seen.version.merge_keys:
         rows = rows[: _enough(seen.columns, left, request.row_limit)]
     start = min(request.file_offset, len(rows))
     end = len(rows) if request.max_files is None else min(start + request.max_files, len(rows))
     if left.merges:
-        partitions = seen.columns.partition[rows]
-        if 0 < start < len(rows) and partitions[start - 1] == partitions[start]:
+        partitions = seen.columns.partition
+        if 0 < start < len(rows) and partitions[rows[start - 1]] == partitions[rows[start]]:
             raise RequestRejectedError(
                 f"file_offset {start} lies inside a group of files that merge: "
                 "continue at the last page's next_file_offset"
             )
-        while 0 < end < len(rows) and partitions[end - 1] == partitions[end]:
-            end += 1
+        if 0 < end < len(rows):
+            group = partitions[rows[end - 1]]
+            # Reading order is by partition: the group ends where the next one begins.
+            rest = partitions[rows[end:]] != group
+            end += int(rest.argmax()) if rest.any() else len(rest)
     return _Page(slice(start, end), len(rows))
 
 
-def _enough(columns: FileColumns, left: _Survivors, limit: int) -> int:
+def _enough(columns: FileColumns, left: Survivors, limit: int) -> int:
     """How many files, in order, surely hold `limit` matching rows."""
-    records = columns.files.column("record_count").to_numpy()[left.rows]
-    sure = np.cumsum(np.where(left.residual, 0, records))
-    return int(np.searchsorted(sure, max(limit, 0), side="left")) + 1 if limit > 0 else 0
+    sure = np.cumsum(np.where(left.residual, 0, columns.rows[left.rows]))
+    return int(np.searchsorted(sure, limit, side="left")) + 1 if limit > 0 else 0
 
 
-def _header(seen: _Seen, left: _Survivors, page: _Page, request: PlanRequest) -> PlanHeader:
-    version, columns, snapshot = seen
+def _dead_known(view: View, version: Version, columns: FileColumns) -> bool:
+    """Whether it is known of every file of a keyed table which of its rows are dead."""
+    if not version.merge_keys or view.own >= 0:
+        return False
+    rows = np.flatnonzero(columns.live(view, slice(None)))
+    return complete_partitions(view.db, version, columns, rows)
+
+
+def _header(  # what a header is made of
+    planner: EmbeddedPlanner,
+    seen: Seen,
+    known: _Known,
+    left: Survivors,
+    page: _Page,
+    request: PlanRequest,
+) -> PlanHeader:
+    view, version, columns, _ = seen
     following = page.listed.stop
     truncated = following < page.reachable
     return PlanHeader(
@@ -212,78 +356,96 @@ def _header(seen: _Seen, left: _Survivors, page: _Page, request: PlanRequest) ->
         table=version.table,
         table_version=version.version,
         stream_id=version.stream_uuid,
-        schema=fields_of(version.schema),
-        schema_serialized=encode_schema(version.schema),
+        schema=known.fields,
+        schema_serialized=known.serialized,
         schema_id=version.schema_id,
         merge_keys=list(version.merge_keys),
         partition_scheme=version.partition_scheme,
         sort_scheme=version.sort_scheme,
-        requires_mor=left.merges,
-        total_files=len(left.rows),
+        content_type=_content_type(columns),
+        # Without its files nobody can tell: rows may be dead, or not.
+        requires_mor=left.merges
+        or (seen.dead_known and left.files > 0 and not request.include_files),
+        total_files=left.files,
         returned_files=following - page.listed.start,
-        total_records=_total(columns, "record_count", left.rows),
-        total_bytes=_total(columns, "content_length", left.rows),
+        total_records=left.records,
+        total_bytes=left.size,
         truncated=truncated,
         next_file_offset=following if truncated else None,
-        snapshot_id=_snapshot_id(columns, left.rows),
-        snapshot=snapshot,
+        # Absent where there is no file: to the published clients it would mean metadata alone.
+        snapshot_id=f"{left.hash:032x}" if left.files else None,
+        snapshot=view.base,
         table_files=left.table_files,
-        table_bytes=left.table_bytes,
+        table_bytes=left.table_size,
         pruned=left.pruned,
+        since=left.since,
+        removed_files=left.removed,
+        expires_at=planner.leases.until(planner.store.clock_ns()),
+        transaction_id=request.transaction_id,
+        transaction_version_seen=request.transaction_version,
     )
 
 
-def _total(columns: FileColumns, name: str, rows: Rows) -> int:
-    return int(columns.files.column(name).to_numpy()[rows].sum())
-
-
-def _snapshot_id(columns: FileColumns, rows: Rows) -> str | None:
-    """Sum of the files' hashes modulo 2^128, in hex; none for no files."""
-    if not len(rows):
-        return None
-    limbs = columns.hashes[rows].sum(axis=0, dtype=np.uint64)
-    total = sum(int(limb) << (32 * i) for i, limb in enumerate(limbs))
-    return f"{total % 2**128:032x}"
+def _content_type(columns: FileColumns) -> str:
+    held = {p.content_type for p in columns.profiles}
+    return held.pop() if len(held) == 1 else "mixed" if held else "parquet"
 
 
 def _files(
-    planner: EmbeddedPlanner,
-    db: apsw.Connection,
-    seen: _Seen,
-    left: _Survivors,
-    page: slice,
-    request: PlanRequest,
+    planner: EmbeddedPlanner, seen: Seen, left: Survivors, page: slice, request: PlanRequest
 ) -> pa.Table:
-    version, columns, _ = seen
-    extra = [n for n in columns.files.column_names if n.startswith("partition:")]
-    plain = [n for n in FILE_COLUMNS.names if n in columns.files.column_names]
+    view, version, columns, _ = seen
     rows = left.rows[page]
-    files = columns.files.select([*plain, *extra]).take(rows)
-    paths = planner.absolute(files.column("path"))
-    files = files.set_column(files.column_names.index("path"), "path", paths)
-    files = files.append_column(
-        "partition_id", _partition_ids(db, version, columns.partition[rows])
-    )
-    files = files.append_column("residual", pa.array(left.residual[page], pa.bool_()))
-    files = files.select([*FILE_COLUMNS.names, *extra])
-    if request.include_column_stats:
-        for name in dict.fromkeys(request.columns or version.schema.names):
-            stats = columns.stats.of(version.schema.field(name))
+    paths = columns.paths(view, rows)
+    partition = pa.array(columns.partition[rows])
+    arrays: dict[str, pa.Array | pa.ChunkedArray] = {
+        "path": planner.absolute(paths),
+        "content_length": pa.array(columns.size[rows]),
+        "record_count": pa.array(columns.rows[rows]),
+        "stream_position": pa.array(columns.position[rows]),
+        "partition_id": columns.partitions.uuids.take(partition),
+        "residual": pa.array(left.residual[page], pa.bool_()),
+        "deletes": _dead(seen, rows),
+        **_profile_columns(columns, rows),
+    }
+    names = list(FILE_COLUMNS.names)
+    values = columns.partitions.values
+    for name in values.column_names:
+        if name:
+            names.append(name)
+            arrays[name] = values.column(name).take(partition)
+    if request.include_column_stats and version.schema is not None:
+        for column in dict.fromkeys(request.columns or version.schema.names):
+            stats = columns.stats.of(view, version.schema.field(column), columns.height)
             if stats is not None:
                 taken = stats.take(rows)
-                files = pa.table(
-                    [*files.columns, *taken.columns],
-                    names=[*files.column_names, *taken.column_names],
-                )
-    return files
+                for kind in taken.column_names:
+                    names.append(f"{kind}:{column}")
+                    arrays[f"{kind}:{column}"] = taken.column(kind)
+    return pa.table([arrays[name] for name in names], names=names)
 
 
-def _partition_ids(db: apsw.Connection, version: Version, partitions: Rows) -> pa.Array:
-    distinct, inverse = np.unique(partitions, return_inverse=True)
-    known = dict(
-        db.execute(
-            "SELECT partition_id, uuid FROM partition WHERE version_id = ?", (version.version_id,)
-        ).fetchall()
-    )
-    names = pa.array([known[int(p)] for p in distinct], pa.string())
-    return pc.take(names, pa.array(inverse.reshape(-1)))
+def _dead(seen: Seen, rows: Rows) -> pa.Array:
+    """Dead rows of each file; null where they are not known."""
+    if not seen.dead_known:
+        return pa.nulls(len(rows), pa.binary())
+    found = dead_rows(seen.view.db, seen.version.version_id, rows, seen.view.base)
+    return pa.array([found.get(row, b"") for row in rows.tolist()], pa.binary())
+
+
+def _profile_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
+    """The columns of `FILE_COLUMNS` that files of one delta share."""
+    index = pa.array(columns.profile[rows])
+    held = columns.profiles
+    fields = {
+        "content_type": [p.content_type for p in held],
+        "content_encoding": [p.content_encoding for p in held],
+        "delta_type": [p.delta_type for p in held],
+        "delete_columns": [p.delete_columns for p in held],
+        "schema_id": [p.schema_id for p in held],
+        "sort_scheme_id": [p.sort_scheme_id for p in held],
+    }
+    return {
+        name: pa.array(values, FILE_COLUMNS.field(name).type).take(index)
+        for name, values in fields.items()
+    }

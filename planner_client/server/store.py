@@ -8,24 +8,29 @@ fork the child opens its own connections.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
+import msgspec
 
 from io_core.errors import CatalogRootError, PlannerUnavailableError
+from planner_client.server.upgrade import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["LEDGER", "Store", "Write"]
+    from planner_client.server.conflicts import Change
+
+__all__ = ["AT", "FORMAT_VERSION", "LEDGER", "Store", "View", "Write", "latest"]
 
 LEDGER = "catalog.sqlite"
 APPLICATION_ID = 0x0DE17ACA
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # SQLite before this could lose a WAL reset under load.
 _OLDEST_SQLITE = (3, 51, 3)
 _BUSY_MS = 60_000
@@ -49,90 +54,181 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 -- The one sequence. A row is a committed change; its number is the snapshot that first shows it.
 CREATE TABLE revision(
-    seq INTEGER PRIMARY KEY, committed_ns INTEGER NOT NULL UNIQUE, message TEXT) STRICT;
+    seq INTEGER PRIMARY KEY, committed_ns INTEGER NOT NULL UNIQUE, message TEXT,
+    transaction_id TEXT) STRICT;
 
--- Rows of the objects below are visible from begin_seq on and until before end_seq.
+-- What each revision did, as far as another writer may conflict with it. table_id 0: names.
+CREATE TABLE change(
+    change_id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, table_id INTEGER NOT NULL,
+    body BLOB NOT NULL) STRICT;
+CREATE INDEX change_of ON change(table_id, seq);
+
+-- Rows of the objects below are visible from begin_seq on and until before end_seq. Changing an
+-- object ends its row and begins another one with the same object id.
 CREATE TABLE namespace(
-    namespace_id INTEGER PRIMARY KEY, name TEXT NOT NULL, properties TEXT,
+    row_id INTEGER PRIMARY KEY, namespace_id INTEGER NOT NULL, name TEXT NOT NULL, properties TEXT,
     begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
-CREATE UNIQUE INDEX namespace_live ON namespace(name) WHERE end_seq IS NULL;
+CREATE INDEX namespace_name ON namespace(name);
+CREATE INDEX namespace_of ON namespace(namespace_id);
 
+-- purged: dropped for good; older snapshots do not keep its files.
 CREATE TABLE tbl(
-    table_id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, namespace_id INTEGER NOT NULL,
-    name TEXT NOT NULL, description TEXT, properties TEXT,
-    begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
-CREATE UNIQUE INDEX tbl_live ON tbl(namespace_id, name) WHERE end_seq IS NULL;
+    row_id INTEGER PRIMARY KEY, table_id INTEGER NOT NULL, uuid TEXT NOT NULL,
+    namespace_id INTEGER NOT NULL, name TEXT NOT NULL, description TEXT, properties TEXT,
+    purged INTEGER NOT NULL DEFAULT 0, begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
+CREATE INDEX tbl_name ON tbl(namespace_id, name);
+CREATE INDEX tbl_of ON tbl(table_id);
 
 CREATE TABLE table_version(
-    version_id INTEGER PRIMARY KEY, stream_uuid TEXT NOT NULL UNIQUE, table_id INTEGER NOT NULL,
-    version TEXT NOT NULL, number INTEGER NOT NULL, lifecycle_state TEXT NOT NULL,
-    description TEXT, properties TEXT, content_types TEXT,
+    row_id INTEGER PRIMARY KEY, version_id INTEGER NOT NULL, stream_uuid TEXT NOT NULL,
+    table_id INTEGER NOT NULL, version TEXT NOT NULL, number INTEGER NOT NULL,
+    lifecycle_state TEXT NOT NULL, description TEXT, properties TEXT, content_types TEXT,
     partition_scheme TEXT, sort_scheme TEXT,
     begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
-CREATE UNIQUE INDEX table_version_live ON table_version(table_id, version) WHERE end_seq IS NULL;
+CREATE INDEX table_version_name ON table_version(table_id, version);
+CREATE INDEX table_version_of ON table_version(version_id);
 
--- Arrow IPC schema messages; field ids, merge keys and docs are in the fields' metadata.
+-- Arrow IPC schema messages, null where schemaless; what the table knows of a column is in its
+-- field's metadata.
 CREATE TABLE table_schema(
-    version_id INTEGER NOT NULL, schema_id INTEGER NOT NULL, arrow BLOB NOT NULL,
-    begin_seq INTEGER NOT NULL, PRIMARY KEY(version_id, schema_id)) STRICT, WITHOUT ROWID;
+    version_id INTEGER NOT NULL, schema_id INTEGER NOT NULL, arrow BLOB,
+    begin_seq INTEGER NOT NULL, PRIMARY KEY(version_id, schema_id)) STRICT;
 
--- partition_values: JSON list, null where the table is unpartitioned.
+-- partition_values: JSON list, null where the table is unpartitioned. A file ends with its partition.
 CREATE TABLE partition(
-    partition_id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, version_id INTEGER NOT NULL,
+    partition_id INTEGER PRIMARY KEY, uuid TEXT NOT NULL, version_id INTEGER NOT NULL,
     partition_values TEXT, begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
-CREATE UNIQUE INDEX partition_live
-    ON partition(version_id, coalesce(partition_values, '')) WHERE end_seq IS NULL;
+CREATE INDEX partition_values_of ON partition(version_id, partition_values);
+CREATE INDEX partition_ended ON partition(version_id, end_seq) WHERE end_seq IS NOT NULL;
 
--- path: relative to the root where the file is below it. hash: what snapshot ids add up.
-CREATE TABLE file(
-    file_id INTEGER PRIMARY KEY AUTOINCREMENT, version_id INTEGER NOT NULL,
-    partition_id INTEGER NOT NULL, path TEXT NOT NULL, content_type TEXT NOT NULL,
-    content_encoding TEXT NOT NULL, content_length INTEGER NOT NULL, record_count INTEGER NOT NULL,
-    delta_type TEXT NOT NULL, stream_position INTEGER NOT NULL, delete_columns TEXT,
-    schema_id INTEGER NOT NULL, sort_scheme_id TEXT, hash BLOB NOT NULL,
-    begin_seq INTEGER NOT NULL, end_seq INTEGER) STRICT;
-CREATE INDEX file_version ON file(version_id, file_id);
-CREATE INDEX file_ended ON file(version_id, end_seq) WHERE end_seq IS NOT NULL;
-CREATE UNIQUE INDEX file_path ON file(path) WHERE end_seq IS NULL;
-
--- Statistics of a run of file ids, by field id, in columns; see docs/ledger.md.
+-- Data files, in columns. A version's files are numbered from 0 on; a segment holds one column, or
+-- all of them, of a run of files. Smaller segments are folded into larger ones.
 CREATE TABLE segment(
-    version_id INTEGER NOT NULL, first_file_id INTEGER NOT NULL, last_file_id INTEGER NOT NULL,
-    encoding TEXT NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY(version_id, first_file_id)) STRICT, WITHOUT ROWID;
+    segment_id INTEGER PRIMARY KEY, version_id INTEGER NOT NULL, name TEXT NOT NULL,
+    first INTEGER NOT NULL, files INTEGER NOT NULL, encoding TEXT NOT NULL,
+    body BLOB NOT NULL) STRICT;
+CREATE UNIQUE INDEX segment_of ON segment(version_id, name, first);
+
+-- Rows of data files that died, by the file's number: those of one commit, or (whole) all so far.
+-- Derived from the files; seq is the snapshot that first shows them dead.
+CREATE TABLE kill(
+    kill_id INTEGER PRIMARY KEY, version_id INTEGER NOT NULL, file INTEGER NOT NULL,
+    seq INTEGER NOT NULL, whole INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE INDEX kill_of ON kill(version_id, file, kill_id);
+
+-- Up to which stream position a partition's dead rows are known.
+CREATE TABLE killed(
+    version_id INTEGER NOT NULL, partition_id INTEGER NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY(version_id, partition_id)) STRICT, WITHOUT ROWID;
+
+-- How often a version's files were numbered anew.
+CREATE TABLE numbering(version_id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
 
 -- The outcome of every mutation that named itself, stored in the mutation's own transaction.
 CREATE TABLE operation(
     operation_id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, request_hash BLOB NOT NULL,
     response BLOB NOT NULL, created_ns INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
--- body: the session and what its creator asked for, as JSON.
+-- body: the session and what its creator asked for, as JSON. base_seq: the snapshot it began at.
 CREATE TABLE write_session(
     session_id TEXT PRIMARY KEY, session_version INTEGER NOT NULL, status TEXT NOT NULL,
-    expires_ns INTEGER NOT NULL, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    transaction_id TEXT, base_seq INTEGER NOT NULL, expires_ns INTEGER NOT NULL,
+    body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX write_session_open ON write_session(expires_ns) WHERE status = 'OPEN';
+CREATE INDEX write_session_bound ON write_session(transaction_id) WHERE transaction_id IS NOT NULL;
+
+CREATE TABLE txn(
+    transaction_id TEXT PRIMARY KEY, transaction_version INTEGER NOT NULL, status TEXT NOT NULL,
+    base_seq INTEGER NOT NULL, as_of_ns INTEGER, message TEXT, caller TEXT,
+    created_ns INTEGER NOT NULL, heartbeat_ns INTEGER NOT NULL, expires_ns INTEGER NOT NULL,
+    finalized_ns INTEGER, snapshot INTEGER, reason TEXT) STRICT, WITHOUT ROWID;
+CREATE INDEX txn_running ON txn(expires_ns) WHERE status = 'RUNNING';
+
+-- What a running transaction did so far: replayed to show it to itself, and once more to commit.
+CREATE TABLE txn_operation(
+    transaction_id TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY(transaction_id, number)) STRICT;
+
+-- Snapshots first to last (null: and all later ones) that plans which were handed out still read.
+CREATE TABLE lease(
+    lease_id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER,
+    expires_ns INTEGER NOT NULL) STRICT;
+CREATE INDEX lease_expiry ON lease(expires_ns);
 """
+
+# Which rows of the objects a view shows; bound to its base and its own number.
+AT = "(begin_seq <= ?1 OR begin_seq = ?2) AND (end_seq IS NULL OR (end_seq > ?1 AND end_seq <> ?2))"
+
+
+class View(NamedTuple):
+    """What a request sees of the ledger.
+
+    Attributes:
+        db: A connection within a transaction of SQLite.
+        base: The snapshot whose objects it sees.
+        own: The number under which its own changes are written, seen besides; -1 for none.
+    """
+
+    db: apsw.Connection
+    base: int
+    own: int = -1
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """What the first two parameters of a query with `AT` are bound to."""
+        return self.base, self.own
 
 
 class Write:
-    """A write transaction under way; everything in it happens or nothing does."""
+    """A write under way; everything in it happens or nothing does.
 
-    def __init__(self, db: apsw.Connection, clock_ns: Callable[[], int]) -> None:
+    Args:
+        db: A connection within a write transaction of SQLite.
+        clock_ns: The time, in nanoseconds since the epoch.
+        base: The snapshot that it sees.
+        own: The number of the snapshot that it makes.
+        positions: How many stream positions it may take; the last one is `own`.
+    """
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        clock_ns: Callable[[], int],
+        *,
+        base: int,
+        own: int,
+        positions: int = 1,
+    ) -> None:
         self.db = db
         self.clock_ns = clock_ns
-        self._seq: int | None = None
+        self.view = View(db, base, own)
+        self.own = own
+        self.changes: list[Change] = []
+        # Set by a transaction, so that replaying its operations gives the same ids.
+        self.seed: str | None = None
+        self._minted = 0
+        self._position = own - positions
 
-    def seq(self, message: str | None = None) -> int:
-        """This transaction's place in the sequence; its time is after every earlier one's."""
-        if self._seq is None:
-            seq, last_ns = self.db.execute(
-                "SELECT coalesce(max(seq), 0), coalesce(max(committed_ns), 0) FROM revision"
-            ).fetchone()
-            self._seq = int(seq) + 1
-            self.db.execute(
-                "INSERT INTO revision VALUES (?, ?, ?)",
-                (self._seq, max(int(last_ns) + 1, self.clock_ns()), message),
-            )
-        return self._seq
+    def uuid(self) -> str:
+        """A new id; within a transaction the same one at every replay."""
+        if self.seed is None:
+            return str(uuid.uuid4())
+        self._minted += 1
+        text = f"{self.seed}:{self._minted}".encode()
+        return str(uuid.UUID(bytes=hashlib.blake2b(text, digest_size=16).digest(), version=4))
+
+    def seeded(self, seed: str) -> None:
+        """Derive ids from `seed` from here on."""
+        self.seed, self._minted = seed, 0
+
+    def position(self) -> int:
+        """The stream position of the next delta: after every earlier one's."""
+        self._position += 1
+        return self._position
+
+    def change(self, change: Change) -> None:
+        """Say what is changed; a write that says nothing makes no snapshot."""
+        self.changes.append(change)
 
     def insert(self, table: str, **values: Any) -> int:
         """Insert one row and return its id."""
@@ -140,6 +236,32 @@ class Write:
         marks = ", ".join("?" * len(values))
         self.db.execute(f"INSERT INTO {table}({names}) VALUES ({marks})", tuple(values.values()))
         return int(self.db.last_insert_rowid())
+
+    def new_id(self, table: str, column: str) -> int:
+        """The next id of a kind of objects."""
+        (last,) = self.db.execute(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()
+        return int(last) + 1
+
+    def record(self, message: str | None = None, transaction_id: str | None = None) -> None:
+        """Make what was changed a snapshot; its time is after every earlier one's."""
+        if not self.changes:
+            return
+        (last_ns,) = self.db.execute(
+            "SELECT coalesce(max(committed_ns), 0) FROM revision"
+        ).fetchone()
+        self.db.execute(
+            "INSERT INTO revision VALUES (?, ?, ?, ?)",
+            (
+                self.own,
+                max(int(last_ns) + 1, self.clock_ns()),
+                message or str(self.changes[0]),
+                transaction_id,
+            ),
+        )
+        self.db.executemany(
+            "INSERT INTO change(seq, table_id, body) VALUES (?, ?, ?)",
+            [(self.own, c.table_id, msgspec.msgpack.encode(c)) for c in self.changes],
+        )
 
 
 class Store:
@@ -185,6 +307,15 @@ class Store:
                     f"{self.root} was made by a newer release (ledger format {version}, this one "
                     f"reads up to {FORMAT_VERSION}): upgrade deltacat-sources"
                 )
+        if version < FORMAT_VERSION:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        # Under the write lock, so that of two processes that find an old ledger one upgrades it.
+        with self.locked() as db:
+            if db.pragma("user_version") < FORMAT_VERSION:
+                upgrade(db, _SCHEMA)
+                db.pragma("user_version", FORMAT_VERSION)
 
     def _is_blank(self) -> bool:
         if not self.path.exists():
@@ -199,14 +330,13 @@ class Store:
             raise CatalogRootError(f"{self.root} is not a catalog: its ledger is empty")
         with self._borrowed() as db:
             db.pragma("journal_mode", "wal")
-        with self.write() as write:
-            db = write.db
+        with self.locked() as db:
             if db.pragma("user_version"):
                 return
             db.execute(_SCHEMA)
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", FORMAT_VERSION)
-            write.insert("meta", key="catalog_id", value=str(uuid.uuid4()))
+            db.execute("INSERT INTO meta VALUES ('catalog_id', ?)", (str(uuid.uuid4()),))
 
     def _connect(self) -> apsw.Connection:
         try:
@@ -252,18 +382,33 @@ class Store:
             yield db
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Write]:
-        """A write transaction: durable when the block ends, undone when it raises."""
+    def locked(self) -> Iterator[apsw.Connection]:
+        """A write transaction of SQLite: durable when the block ends, undone when it raises."""
         with self._borrowed() as db, self._lock:
             db.execute("BEGIN IMMEDIATE")
-            yield Write(db, self.clock_ns)
-            db.execute("COMMIT")
+            yield db
+            if db.in_transaction:
+                db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Write]:
+        """A write on the latest snapshot; what it says it changed becomes the next one."""
+        with self.locked() as db:
+            base = latest(db)
+            write = Write(db, self.clock_ns, base=base, own=base + 1)
+            yield write
+            write.record()
 
     def close(self) -> None:
         """Close the connections that are idle."""
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().close()
+
+
+def latest(db: apsw.Connection) -> int:
+    """The latest snapshot."""
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM revision").fetchone()[0])
 
 
 def _check_sqlite() -> None:

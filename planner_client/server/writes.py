@@ -1,405 +1,311 @@
-"""Write sessions: stage, heartbeat, commit, abort; a commit is one transaction of the ledger."""
+"""Commits: staged files, checked and described in columns, become part of a table.
+
+A commit is prepared first, which looks at every file and needs no lock to be held for long; what it
+prepares is applied in one transaction of the ledger, at once or with the session's transaction.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from io_core.errors import (
     AlreadyExistsError,
     ConcurrentModificationError,
     DataFileError,
-    NotFoundError,
     RequestRejectedError,
     SchemaValidationError,
-    UnsupportedError,
 )
+from io_core.formats.footer import schema_of_file
 from io_core.literal import dump_array, load_array
-from io_core.model import (
-    ColumnStats,
-    DeltaType,
-    PartitionScheme,
-    WriteEntry,
-    WriteMode,
-    WriteSession,
-    check_name,
-)
 from io_core.partition import value_type
-from io_core.schema import check_columns, decode_schema, encode_schema, merge_keys_of
+from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_schema, encode_schema
 from io_core.storage import local_path
 from planner_client.protocol.tables import CreateTable
-from planner_client.server.catalog import (
-    Definition,
-    Version,
-    add_table,
-    current_seq,
-    define,
-    find_version,
-)
-from planner_client.server.columns import ENCODING, pack_segment
+from planner_client.protocol.writes import CommitRequest
+from planner_client.server.catalog import add_table, define
+from planner_client.server.columns import Profile
+from planner_client.server.conflicts import Change, blocking
+from planner_client.server.partitions import fold_partitions
+from planner_client.server.segments import NewFiles, add_files, stats_columns
+from planner_client.server.sessions import Kept, delta_type, find_existing, keep, opened
+from planner_client.server.store import AT, View, latest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import apsw
 
-    from planner_client.protocol.writes import (
-        AbortRequest,
-        CommitRequest,
-        HeartbeatRequest,
-        SessionRequest,
-        StageRequest,
-    )
+    from io_core.model import ColumnStats, DeltaType, PartitionScheme, WriteEntry, WriteSession
+    from planner_client.protocol.endpoint import Request
+    from planner_client.server.catalog import Version
+    from planner_client.server.columns import FileColumns, Rows
+    from planner_client.server.conflicts import Kind
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.store import Write
 
-__all__ = ["abort", "commit", "get_session", "heartbeat", "stage"]
-
-SESSION_NS = 3600 * 10**9
-_MODES_THAT_CREATE = ("auto", "create")
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A session as the ledger keeps it."""
-
-    session: WriteSession
-    create: CreateTable | None = None
-    external: bool = False
-    operation_id: str | None = None
-
-
-class _Placed(NamedTuple):
-    """An entry, its partition by the ledger's id, and its file's size in bytes."""
-
-    entry: WriteEntry
-    partition_id: int
-    size: int
+__all__ = [
+    "Applied",
+    "Prepared",
+    "apply",
+    "attach",
+    "commit",
+    "conflict",
+    "end_partitions",
+    "prepare",
+    "restore",
+    "transaction_of",
+]
 
 
-class _Target(NamedTuple):
-    """What a commit writes into."""
+class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a commit adds, in columns; lists have one entry per file unless they say otherwise.
+
+    Attributes:
+        kept: The session.
+        path: Below the catalog's root, or absolute; `size` in bytes, `rows` likewise.
+        hash: 16 bytes per file, one after another.
+        partition: Index into `partitions`, the distinct partition values as the ledger has them.
+        kind: Index into `kinds`: content type, content encoding, delete columns, sort scheme id.
+        stats: As `NewFiles` has them.
+    """
+
+    kept: Kept
+    path: list[str]
+    size: list[int]
+    rows: list[int]
+    hash: bytes
+    partition: list[int]
+    partitions: list[str | None]
+    kind: list[int]
+    kinds: list[tuple[str, str, str | None, str | None]]
+    # Any: JSON scalars.
+    stats: dict[str, list[list[Any]]]
+
+
+class Applied(NamedTuple):
+    """What a commit came to: the version it wrote into, and how many deltas it made."""
 
     version: Version
-    delta_type: DeltaType
+    deltas: int
 
 
-def _find(db: apsw.Connection, request: StageRequest | CreateTable) -> Version | None:
-    try:
-        return find_version(
-            db, request.namespace, request.table, request.table_version, current_seq(db)
-        )
-    except NotFoundError as error:
-        if "table_version" in error.details:
-            raise
+def transaction_of(db: apsw.Connection, request: Request) -> str | None:
+    """The transaction that a commit's session is bound to."""
+    if not isinstance(request, CommitRequest):
         return None
-
-
-def _delta_type(mode: WriteMode, *, keyed: bool, created: bool) -> DeltaType:
-    """What a mode's rows are to the table, or why the mode does not fit it.
-
-    Raises:
-        SchemaValidationError: add or append to a keyed table; merge or delete without keys.
-    """
-    match mode:
-        case "merge" | "delete":
-            if not keyed:
-                raise SchemaValidationError(f"mode {mode!r} needs a table with merge keys")
-            return "delete" if mode == "delete" else "upsert"
-        case "add" | "append":
-            if keyed:
-                raise SchemaValidationError(
-                    f"mode {mode!r} does not fit a table with merge keys: use mode 'merge'"
-                )
-            return mode
-        case "auto":
-            return "upsert" if keyed else "append" if created else "add"
-    return "upsert" if keyed else "append"
-
-
-def stage(planner: EmbeddedPlanner, request: StageRequest, write: Write) -> WriteSession:
-    """Handle `stage`."""
-    if request.format.removeprefix("application/") != "parquet":
-        raise UnsupportedError(f"format {request.format!r} is not supported yet: write parquet")
-    found = _find(write.db, request)
-    create: CreateTable | None = None
-    if found is None:
-        if request.mode not in _MODES_THAT_CREATE or request.create_if_missing is None:
-            # Says which part of the name is missing, and what is like it.
-            find_version(
-                write.db,
-                request.namespace,
-                request.table,
-                request.table_version,
-                current_seq(write.db),
-            )
-        create = _creation(request)
-        schema = define(create.schema_def, create.partition_scheme, create.sort_scheme)
-    else:
-        if request.mode == "create":
-            raise AlreadyExistsError(f"table {request.namespace}.{request.table} already exists")
-        schema = Definition(found.schema, found.partition_scheme, found.sort_scheme)
-    keys = merge_keys_of(schema.schema)
-    _delta_type(request.mode, keyed=bool(keys), created=found is None)
-    if request.mode == "replace_partition" and schema.partition_scheme is None:
-        raise SchemaValidationError("mode 'replace_partition' needs a partitioned table")
-    now_ns = write.clock_ns()
-    session_id = f"ws_{uuid.uuid4().hex}"
-    session = WriteSession(
-        session_id=session_id,
-        session_version=1,
-        status="OPEN",
-        namespace=request.namespace,
-        table=request.table,
-        data_dir=planner.data_dir(found.table_uuid if found else session_id, session_id),
-        mode=request.mode,
-        table_version=found.version if found else request.table_version,
-        table_exists=found is not None,
-        schema_serialized=encode_schema(schema.schema),
-        merge_keys=list(keys),
-        partition_scheme=schema.partition_scheme,
-        sort_scheme=schema.sort_scheme,
-        schema_evolution_mode="manual",
-        created_at=now_ns,
-        expires_at=now_ns + SESSION_NS,
-        last_heartbeat_at=now_ns,
-    )
-    if create is not None:
-        create = msgspec.structs.replace(
-            create,
-            schema_def=session.schema_serialized,
-            partition_scheme=schema.partition_scheme,
-            sort_scheme=schema.sort_scheme,
-        )
-    _keep(write, _Kept(session, create, request.allow_external_entries))
-    return session
-
-
-def _creation(request: StageRequest) -> CreateTable:
-    """The table that the session's commit is to make."""
-    asked = request.create_if_missing
-    if asked is None:
-        raise NotFoundError(
-            f"table {request.namespace}.{request.table} not found; pass create_if_missing to make it"
-        )
-    return CreateTable(
-        namespace=check_name("namespace", request.namespace),
-        table=check_name("table", request.table),
-        table_version=request.table_version,
-        schema_def=asked.schema_def,
-        partition_scheme=asked.partition_scheme,
-        sort_scheme=asked.sort_scheme,
-        table_description=asked.table_description,
-        table_properties=asked.table_properties,
-        table_version_properties=asked.table_version_properties,
-        namespace_properties=asked.namespace_properties,
-        auto_create_namespace=asked.auto_create_namespace,
-    )
-
-
-def _keep(write: Write, kept: _Kept) -> None:
-    s = kept.session
-    write.db.execute(
-        "INSERT OR REPLACE INTO write_session VALUES (?, ?, ?, ?, ?)",
-        (s.session_id, s.session_version, s.status, s.expires_at, msgspec.json.encode(kept)),
-    )
-
-
-def _kept(db: apsw.Connection, session_id: str) -> _Kept:
     row = db.execute(
-        "SELECT body FROM write_session WHERE session_id = ?", (session_id,)
+        "SELECT transaction_id FROM write_session WHERE session_id = ?", (request.session_id,)
     ).fetchone()
-    if row is None:
-        raise NotFoundError(f"write session {session_id!r} not found")
-    return msgspec.json.decode(row[0], type=_Kept)
-
-
-def _open(
-    write: Write,
-    request: HeartbeatRequest | AbortRequest | CommitRequest,
-    *,
-    even_expired: bool = False,
-) -> _Kept:
-    """The session, if it still is open and the caller knows its latest version."""
-    kept = _kept(write.db, request.session_id)
-    session = kept.session
-    if session.status != "OPEN":
-        raise RequestRejectedError(
-            f"write session {session.session_id} is {session.status}: stage a new one",
-            code="session_closed",
-            status=409,
-        )
-    if session.expires_at < write.clock_ns() and not even_expired:
-        raise RequestRejectedError(
-            f"write session {session.session_id} expired: stage a new one and heartbeat it",
-            code="session_expired",
-            status=410,
-        )
-    if session.session_version != request.session_version:
-        raise ConcurrentModificationError(
-            f"write session {session.session_id} is at version {session.session_version}, "
-            f"not {request.session_version}: another call changed it"
-        )
-    return kept
-
-
-def get_session(planner: EmbeddedPlanner, request: SessionRequest) -> WriteSession:
-    """Handle `get_session`."""
-    with planner.store.read() as db:
-        return _kept(db, request.session_id).session
-
-
-def heartbeat(planner: EmbeddedPlanner, request: HeartbeatRequest, write: Write) -> WriteSession:
-    """Handle `heartbeat`: the session stays open for another hour.
-
-    Its version stays, so that a writer elsewhere can commit with the session it was given.
-    """
-    kept = _open(write, request)
-    session = msgspec.structs.replace(
-        kept.session,
-        last_heartbeat_at=write.clock_ns(),
-        expires_at=write.clock_ns() + SESSION_NS,
-    )
-    _keep(write, msgspec.structs.replace(kept, session=session))
-    return session
-
-
-def abort(planner: EmbeddedPlanner, request: AbortRequest, write: Write) -> WriteSession:
-    """Handle `abort`; aborting an aborted session changes nothing."""
-    kept = _kept(write.db, request.session_id)
-    if kept.session.status == "ABORTED":
-        return kept.session
-    kept = _open(write, request, even_expired=True)
-    session = msgspec.structs.replace(
-        kept.session, session_version=kept.session.session_version + 1, status="ABORTED"
-    )
-    _keep(write, msgspec.structs.replace(kept, session=session))
-    return session
+    return None if row is None else row[0]
 
 
 def commit(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> WriteSession:
     """Handle `commit`: the entries' files become part of the table, all of them or none."""
-    kept = _open(write, request)
-    session = kept.session
-    sizes = [_check_entry(session, entry, external=kept.external) for entry in request.entries]
-    _check_distinct(write, [planner.relative(entry.path) for entry in request.entries])
-    target = _target(write, kept)
-    partitions = _place(write, target.version, request.entries, session.mode)
-    placed = list(map(_Placed, request.entries, partitions, sizes))
-    if placed:
-        _register(planner, write, target, session, placed)
+    prepared = prepare(planner, request, write)
+    applied = apply(planner, write, prepared)
+    # An append by itself takes its place in the order now, whatever was appended since it was staged.
+    mine = [
+        msgspec.structs.replace(c, kind="add") if c.kind == "append" else c for c in write.changes
+    ]
+    found = blocking(write.db, mine, prepared.kept.base)
+    if found is not None:
+        raise conflict(*found, f"{prepared.kept.session.namespace}.{prepared.kept.session.table}")
+    done = _done(prepared, applied.deltas, status="COMMITTED")
     done = msgspec.structs.replace(
-        session,
-        session_version=session.session_version + 1,
-        status="COMMITTED",
-        table_version=target.version.version,
-        files_registered=len(sizes),
-        total_records=sum(e.record_count for e in request.entries),
-        total_bytes=sum(sizes),
-        deltas_written=len(set(partitions)),
+        done,
+        table_version=applied.version.version,
         committed=True,
         attached=False,
-        snapshot=current_seq(write.db),
+        snapshot=write.own if write.changes else latest(write.db),
     )
-    _keep(write, msgspec.structs.replace(kept, session=done, operation_id=request.operation_id))
+    keep(write.db, msgspec.structs.replace(prepared.kept, session=done))
     return done
 
 
-def _check_entry(session: WriteSession, entry: WriteEntry, *, external: bool) -> int:
-    """The file's size, after making sure that it is where and what the entry says."""
-    path = os.path.normpath(local_path(entry.path))
-    inside = os.path.normpath(local_path(session.data_dir)) + os.sep
-    if not os.path.isabs(path):
-        raise RequestRejectedError(f"entry {entry.path} is a relative path: name it from the root")
-    if not external and not path.startswith(inside):
-        raise RequestRejectedError(
-            f"entry {entry.path} is not below the session's data_dir {session.data_dir}"
-        )
-    if entry.record_count < 0:
-        raise RequestRejectedError(
-            f"entry {entry.path}: record_count {entry.record_count} is negative"
-        )
+def conflict(theirs: Change, snapshot: int, name: str) -> ConcurrentModificationError:
+    """The error of a commit that came second."""
+    return ConcurrentModificationError(
+        f"{name}: another commit came first (snapshot {snapshot}: {theirs}); "
+        "read again and write with a new session",
+        details={
+            "conflict_class": "retryable_stale_read",
+            "blocker_outcome": "committed",
+            "blocking_snapshot": snapshot,
+        },
+    )
+
+
+def attach(
+    planner: EmbeddedPlanner, request: CommitRequest, write: Write
+) -> tuple[Prepared, WriteSession]:
+    """The commit of a session that is bound to a transaction: checked now, applied with it."""
+    prepared = prepare(planner, request, write)
+    applied = apply(planner, write, prepared)
+    done = _done(prepared, applied.deltas, status="ATTACHED")
+    return prepared, msgspec.structs.replace(
+        done, table_version=applied.version.version, committed=False, attached=True
+    )
+
+
+def _done(prepared: Prepared, deltas: int, *, status: str) -> WriteSession:
+    session = prepared.kept.session
+    return msgspec.structs.replace(
+        session,
+        session_version=session.session_version + 1,
+        status=status,
+        files_registered=len(prepared.path),
+        total_records=sum(prepared.rows),
+        total_bytes=sum(prepared.size),
+        deltas_written=deltas,
+    )
+
+
+def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> Prepared:
+    """Look at every entry's file, and describe them in columns.
+
+    Raises:
+        DataFileError: A file is missing or not what its entry says.
+        RequestRejectedError: A file outside of the session's directory, or named twice.
+        SchemaValidationError: Partition values or statistics that do not fit the table.
+    """
+    kept = opened(write.db, request, write.clock_ns())
+    entries, session = request.entries, kept.session
+    place = _Place(session.data_dir, external=kept.external)
+    sizes = [place.size(entry, session.format) for entry in entries]
+    paths = [planner.relative(entry.path) for entry in entries]
+    _check_distinct(paths)
+    if kept.infer and entries:
+        kept = _inferred(kept, entries[0])
+    serialized = kept.session.schema_serialized
+    schema = None if serialized is None else decode_schema(serialized)
+    kinds: dict[tuple[str, str, str | None, str | None], int] = {}
+    kind = [kinds.setdefault(_kind(entry, kept), len(kinds)) for entry in entries]
+    named = {name for k in kinds if k[2] for name in msgspec.json.decode(k[2])}
+    check_columns(named, schema if schema is not None else pa.schema([]))
+    texts: dict[str | None, int] = {}
+    scheme = kept.session.partition_scheme
+    partition = [
+        texts.setdefault(text, len(texts)) for text in _partition_texts(scheme, schema, entries)
+    ]
+    rows = [entry.record_count for entry in entries]
+    return Prepared(
+        kept=kept,
+        path=paths,
+        size=sizes,
+        rows=rows,
+        hash=b"".join(map(_file_hash, paths, sizes, rows)),
+        partition=partition,
+        partitions=list(texts),
+        kind=kind,
+        kinds=list(kinds),
+        stats=stats_columns(schema, [_stats(entry) for entry in entries]),
+    )
+
+
+class _Place:
+    """Where a session's files may be."""
+
+    def __init__(self, data_dir: str, *, external: bool) -> None:
+        self._data_dir = data_dir
+        self._inside = os.path.normpath(local_path(data_dir)) + os.sep
+        self._external = external
+
+    def size(self, entry: WriteEntry, format: str) -> int:
+        """The file's size, after making sure that it is where and what the entry says."""
+        path = os.path.normpath(local_path(entry.path))
+        if not os.path.isabs(path):
+            raise RequestRejectedError(
+                f"entry {entry.path} is a relative path: name it from the root"
+            )
+        if not self._external and not path.startswith(self._inside):
+            raise RequestRejectedError(
+                f"entry {entry.path} is not below the session's data_dir {self._data_dir}"
+            )
+        if not self._external and os.path.realpath(path) != path:
+            self._check_real(entry, path)
+        if entry.record_count < 0:
+            raise RequestRejectedError(
+                f"entry {entry.path}: record_count {entry.record_count} is negative"
+            )
+        return _size(entry, path, format)
+
+    def _check_real(self, entry: WriteEntry, path: str) -> None:
+        """Raise where a link leads out of the session's directory."""
+        inside = os.path.realpath(self._inside) + os.sep
+        if not os.path.realpath(path).startswith(inside):
+            raise RequestRejectedError(
+                f"entry {entry.path} is a link that leads out of the session's data_dir"
+            )
+
+
+def _size(entry: WriteEntry, path: str, format: str) -> int:
     try:
         found = os.stat(path)
     except OSError as error:
         raise DataFileError(f"staged file {entry.path} cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(found.st_mode) and format == "lance":
+        # A dataset; what counts as its length is its writer's business.
+        return entry.content_length or _tree_size(path)
     if not stat.S_ISREG(found.st_mode):
         raise DataFileError(f"staged file {entry.path} is no regular file")
-    size = found.st_size
-    if entry.content_length not in (None, size):
+    if entry.content_length not in (None, found.st_size):
         raise DataFileError(
-            f"staged file {entry.path} has {size} bytes, its entry says {entry.content_length}"
+            f"staged file {entry.path} has {found.st_size} bytes, "
+            f"its entry says {entry.content_length}"
         )
-    return size
+    return found.st_size
 
 
-def _check_distinct(write: Write, paths: Sequence[str]) -> None:
-    """Refuse a file that two entries name, or that a table holds already."""
+def _tree_size(path: str) -> int:
+    return sum(
+        os.path.getsize(os.path.join(folder, name))
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
+
+
+def _check_distinct(paths: Sequence[str]) -> None:
     if len(set(paths)) != len(paths):
         raise RequestRejectedError("two entries name the same file")
-    query = "SELECT 1 FROM file WHERE path = ? AND end_seq IS NULL"
-    for path in paths:
-        if write.db.execute(query, (path,)).fetchone():
-            raise RequestRejectedError(f"file {path} is part of a table already")
 
 
-def _target(write: Write, kept: _Kept) -> _Target:
-    """The table that the commit writes into, made if the session was to make it."""
-    session = kept.session
-    asked = CreateTable(
-        namespace=session.namespace, table=session.table, table_version=session.table_version
+def _inferred(kept: Kept, entry: WriteEntry) -> Kept:
+    """The session with the schema that its first file has, for a table that it is to make."""
+    found = schema_of_file(entry.path, kept.session.format)
+    if found is None or kept.create is None:
+        return kept
+    serialized = encode_schema(assign_field_ids(found.remove_metadata()))
+    return msgspec.structs.replace(
+        kept,
+        session=msgspec.structs.replace(kept.session, schema_serialized=serialized),
+        create=msgspec.structs.replace(kept.create, schema_def=serialized),
     )
-    found = _find(write.db, asked)
-    created = False
-    if kept.create is not None:
-        if found is None:
-            definition = define(
-                kept.create.schema_def, kept.create.partition_scheme, kept.create.sort_scheme
-            )
-            add_table(write, kept.create, definition)
-            found, created = _find(write.db, asked), True
-        elif session.mode == "create":
-            raise AlreadyExistsError(f"table {session.namespace}.{session.table} already exists")
-    if found is None:
-        raise ConcurrentModificationError(
-            f"table {session.namespace}.{session.table} has gone since the session was staged"
-        )
-    schema = decode_schema(session.schema_serialized or "")
-    if not found.schema.equals(schema, check_metadata=True) or not _same(
-        found.partition_scheme, session.partition_scheme
-    ):
-        raise ConcurrentModificationError(
-            f"table {session.namespace}.{session.table} changed its schema since the session was staged"
-        )
-    keyed = bool(found.merge_keys)
-    return _Target(found, _delta_type(session.mode, keyed=keyed, created=created))
 
 
-def _same(one: PartitionScheme | None, other: PartitionScheme | None) -> bool:
-    return (one.keys if one else None) == (other.keys if other else None)
+def _kind(entry: WriteEntry, kept: Kept) -> tuple[str, str, str | None, str | None]:
+    locators = (entry.entry_params or {}).get("equality_field_locators")
+    if locators == []:
+        raise RequestRejectedError(f"entry {entry.path}: equality_field_locators is empty")
+    deletes = None
+    if kept.session.mode == "delete":
+        names = locators or kept.session.merge_keys
+        deletes = msgspec.json.encode(names).decode()
+    # The session says what the files are: an entry has no field for it on this wire.
+    return kept.session.format, entry.content_encoding or "identity", deletes, entry.sort_scheme_id
 
 
-def _place(
-    write: Write, version: Version, entries: Sequence[WriteEntry], mode: WriteMode
-) -> list[int]:
-    """The partition of each entry, by the ledger's id; replaced ones end and begin anew."""
-    texts = _partition_texts(version, entries)
-    if mode == "replace" or (mode == "replace_partition" and entries):
-        _end(write, version, None if mode == "replace" else sorted({t or "" for t in texts}))
-    ids: dict[str | None, int] = {}
-    for text in texts:
-        if text not in ids:
-            ids[text] = _partition(write, version, text)
-    return [ids[text] for text in texts]
-
-
-def _partition_texts(version: Version, entries: Sequence[WriteEntry]) -> list[str | None]:
-    scheme = version.partition_scheme
-    if scheme is None:
+def _partition_texts(
+    scheme: PartitionScheme | None, schema: pa.Schema | None, entries: Sequence[WriteEntry]
+) -> list[str | None]:
+    """Each entry's partition values as the ledger has them."""
+    if scheme is None or schema is None:
         return [None] * len(entries)
     width = len(scheme.keys)
     for entry in entries:
@@ -410,7 +316,7 @@ def _partition_texts(version: Version, entries: Sequence[WriteEntry]) -> list[st
     columns = []
     for i, key in enumerate(scheme.keys):
         given = [(e.partition_values or [])[i] for e in entries]
-        held = load_array(given, value_type(key, version.schema))
+        held = load_array(given, value_type(key, schema))
         for entry, value, is_null in zip(entries, given, held.is_null().to_pylist(), strict=True):
             if is_null and value is not None:
                 raise SchemaValidationError(
@@ -418,93 +324,6 @@ def _partition_texts(version: Version, entries: Sequence[WriteEntry]) -> list[st
                 )
         columns.append(dump_array(held))
     return [msgspec.json.encode(list(row)).decode() for row in zip(*columns, strict=True)]
-
-
-def _end(write: Write, version: Version, only: list[str] | None) -> None:
-    seq = write.seq()
-    live = "version_id = ? AND end_seq IS NULL"
-    rows = write.db.execute(
-        f"SELECT partition_id, coalesce(partition_values, '') FROM partition WHERE {live}",
-        (version.version_id,),
-    ).fetchall()
-    for partition_id, text in rows:
-        if only is None or text in only:
-            for table in ("file", "partition"):
-                write.db.execute(
-                    f"UPDATE {table} SET end_seq = ? WHERE {live} AND partition_id = ?",
-                    (seq, version.version_id, partition_id),
-                )
-
-
-def _partition(write: Write, version: Version, text: str | None) -> int:
-    found = write.db.execute(
-        "SELECT partition_id FROM partition WHERE version_id = ? AND end_seq IS NULL"
-        " AND coalesce(partition_values, '') = ?",
-        (version.version_id, text or ""),
-    ).fetchone()
-    if found is not None:
-        return int(found[0])
-    return write.insert(
-        "partition",
-        uuid=str(uuid.uuid4()),
-        version_id=version.version_id,
-        partition_values=text,
-        begin_seq=write.seq(),
-    )
-
-
-def _register(
-    planner: EmbeddedPlanner,
-    write: Write,
-    target: _Target,
-    session: WriteSession,
-    placed: Sequence[_Placed],
-) -> None:
-    seq = write.seq(f"{session.mode} {session.namespace}.{session.table}")
-    version = target.version
-    deletes = msgspec.json.encode(list(version.merge_keys)).decode()
-    rows = []
-    for entry, partition_id, size in placed:
-        path = planner.relative(entry.path)
-        locators = (entry.entry_params or {}).get("equality_field_locators")
-        if locators == []:
-            raise RequestRejectedError(f"entry {entry.path}: equality_field_locators is empty")
-        check_columns(locators or (), version.schema)
-        columns = msgspec.json.encode(locators).decode() if locators else deletes
-        rows.append(
-            (
-                version.version_id,
-                partition_id,
-                path,
-                "parquet",
-                entry.content_encoding or "identity",
-                size,
-                entry.record_count,
-                target.delta_type,
-                # Positions come from the one sequence, so that they grow with commit order.
-                seq,
-                columns if target.delta_type == "delete" else None,
-                version.schema_id,
-                entry.sort_scheme_id,
-                _file_hash(path, size, entry.record_count),
-                seq,
-            )
-        )
-    write.db.executemany(
-        "INSERT INTO file(version_id, partition_id, path, content_type, content_encoding,"
-        " content_length, record_count, delta_type, stream_position, delete_columns, schema_id,"
-        " sort_scheme_id, hash, begin_seq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        rows,
-    )
-    first = write.db.last_insert_rowid() - len(rows) + 1
-    write.insert(
-        "segment",
-        version_id=version.version_id,
-        first_file_id=first,
-        last_file_id=first + len(rows) - 1,
-        encoding=ENCODING,
-        body=pack_segment(version.schema, [_stats(p.entry) for p in placed]),
-    )
 
 
 def _stats(entry: WriteEntry) -> dict[str, ColumnStats] | None:
@@ -523,3 +342,209 @@ def _file_hash(path: str, size: int, records: int) -> bytes:
     """Formula 1 of the per-file hash that snapshot ids add up; little end first."""
     text = f"{path}\0{size}\0{records}".encode()
     return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied:
+    """Make prepared files part of their table.
+
+    Raises:
+        ConcurrentModificationError: The table changed its shape since the session was staged.
+    """
+    session = prepared.kept.session
+    version, delta = _target(write, prepared.kept)
+    if prepared.kept.external:
+        _check_absent(planner, write.view, version, prepared.path)
+    kind: Kind = "upsert" if delta == "delete" else delta
+    if session.mode == "replace":
+        kind = "replace"
+        end_partitions(write, version, None)
+    elif session.mode == "replace_partition":
+        kind = "replace_partition"
+        end_partitions(write, version, prepared.partitions)
+    if prepared.path:
+        _register(write, version, delta, prepared)
+    if prepared.path or kind == "replace":
+        partitions = frozenset(text or "" for text in prepared.partitions)
+        write.change(
+            Change(
+                kind,
+                session.namespace,
+                session.table,
+                version.table_id,
+                version.version_id,
+                partitions,
+            )
+        )
+    return Applied(version, len(prepared.partitions))
+
+
+def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
+    """The table that the commit writes into, made if the session was to make it."""
+    session = kept.session
+    name = f"{session.namespace}.{session.table}"
+    asked = CreateTable(
+        namespace=session.namespace, table=session.table, table_version=session.table_version
+    )
+    found, created = find_existing(write.view, asked), False
+    if kept.create is not None:
+        if found is None:
+            create = kept.create
+            definition = define(create.schema_def, create.partition_scheme, create.sort_scheme)
+            found, created = add_table(write, create, definition), True
+        elif session.mode == "create":
+            raise AlreadyExistsError(f"table {name} already exists")
+    if found is None:
+        raise ConcurrentModificationError(f"table {name} has gone since the session was staged")
+    serialized = session.schema_serialized
+    schema = None if serialized is None else decode_schema(serialized)
+    same = (
+        found.schema is schema
+        if None in (found.schema, schema)
+        else found.schema.equals(schema, check_metadata=True)  # type: ignore[union-attr]
+    )
+    if not same or not _same_keys(found.partition_scheme, session.partition_scheme):
+        raise ConcurrentModificationError(
+            f"table {name} changed its schema since the session was staged"
+        )
+    keyed = bool(found.merge_keys)
+    return found, delta_type(session.mode, keyed=keyed, created=created)
+
+
+def _same_keys(one: PartitionScheme | None, other: PartitionScheme | None) -> bool:
+    return (one.keys if one else None) == (other.keys if other else None)
+
+
+def _check_absent(
+    planner: EmbeddedPlanner, view: View, version: Version, paths: Sequence[str]
+) -> None:
+    """Refuse files that are part of the table already: their rows would be there twice."""
+    columns = planner.columns.get(view, version)
+    rows = columns.live(view, slice(None)).nonzero()[0]
+    held = columns.paths(view, rows)
+    found = pc.is_in(pa.array(paths, pa.string()), value_set=held)
+    if pc.any(found).as_py():
+        twice = paths[found.to_pylist().index(True)]
+        raise RequestRejectedError(f"file {twice} is part of the table already")
+
+
+def end_partitions(write: Write, version: Version, only: Sequence[str | None] | None) -> None:
+    """End partitions, and so their files: all, or those of some values."""
+    rows = write.db.execute(
+        f"SELECT partition_id, partition_values FROM partition WHERE version_id = ?3 AND {AT}",
+        (*write.view.at, version.version_id),
+    ).fetchall()
+    chosen = None if only is None else set(only)
+    write.db.executemany(
+        "UPDATE partition SET end_seq = ? WHERE partition_id = ?",
+        [
+            (write.own, partition_id)
+            for partition_id, text in rows
+            if chosen is None or text in chosen
+        ],
+    )
+
+
+def _partition_ids(write: Write, version: Version, texts: Sequence[str | None]) -> list[int]:
+    """The ledger's ids of partitions; those that are missing are made."""
+    ids = []
+    made = False
+    for text in texts:
+        found = write.db.execute(
+            "SELECT partition_id FROM partition WHERE version_id = ?3 AND partition_values IS ?4"
+            f" AND {AT}",
+            (*write.view.at, version.version_id, text),
+        ).fetchone()
+        made = made or found is None
+        ids.append(int(found[0]) if found else _new_partition(write, version, text))
+    if made:
+        fold_partitions(write.db, version.version_id, version.schema, version.partition_scheme)
+    return ids
+
+
+def _new_partition(write: Write, version: Version, text: str | None) -> int:
+    return write.insert(
+        "partition",
+        uuid=write.uuid(),
+        version_id=version.version_id,
+        partition_values=text,
+        begin_seq=write.own,
+    )
+
+
+def _register(write: Write, version: Version, delta: DeltaType, prepared: Prepared) -> None:
+    ids = _partition_ids(write, version, prepared.partitions)
+    profiles = [
+        msgspec.json.encode(
+            Profile(content_type, encoding, delta, deletes, version.schema_id, sort_id)
+        ).decode()
+        for content_type, encoding, deletes, sort_id in prepared.kinds
+    ]
+    position = write.position()
+    add_files(
+        write.db,
+        version.version_id,
+        version.schema,
+        NewFiles(
+            begin=write.own,
+            path=prepared.path,
+            size=prepared.size,
+            rows=prepared.rows,
+            partition=[ids[i] for i in prepared.partition],
+            position=[position] * len(prepared.path),
+            profile=[profiles[i] for i in prepared.kind],
+            hash=prepared.hash,
+            stats=prepared.stats,
+        ),
+    )
+
+
+def restore(planner: EmbeddedPlanner, write: Write, version: Version, snapshot: int) -> None:
+    """Make the version's files those of an earlier snapshot, as new entries of the same files."""
+    earlier = View(write.db, snapshot)
+    columns = planner.columns.get(write.view, version)
+    rows = columns.live(earlier, slice(None)).nonzero()[0]
+    end_partitions(write, version, None)
+    if not len(rows):
+        return
+    held = columns.partitions
+    fresh: dict[int, int] = {}
+    for index in dict.fromkeys(columns.partition[rows].tolist()):
+        (text,) = write.db.execute(
+            "SELECT partition_values FROM partition WHERE partition_id = ?",
+            (int(held.ids[index]),),
+        ).fetchone()
+        fresh[index] = _new_partition(write, version, text)
+    add_files(
+        write.db,
+        version.version_id,
+        version.schema,
+        NewFiles(
+            begin=write.own,
+            path=columns.paths(write.view, rows).to_pylist(),
+            size=columns.size[rows].tolist(),
+            rows=columns.rows[rows].tolist(),
+            partition=[fresh[i] for i in columns.partition[rows].tolist()],
+            position=columns.position[rows].tolist(),
+            profile=[
+                msgspec.json.encode(columns.profiles[i]).decode()
+                for i in columns.profile[rows].tolist()
+            ],
+            hash=b"".join(columns.hashes_of(write.view, rows).to_pylist()),
+            stats=_stats_of(write.view, version, columns, rows),
+        ),
+    )
+
+
+def _stats_of(
+    view: View, version: Version, columns: FileColumns, rows: Rows
+) -> dict[str, list[list[Any]]]:
+    """Statistics of files as a commit brings them."""
+    found = {}
+    for field in version.schema or ():
+        stats = columns.stats.of(view, field, columns.height)
+        if stats is not None:
+            taken = stats.take(rows)
+            bounds = [dump_array(taken.column(k).combine_chunks()) for k in ("min", "max")]
+            counts = [taken.column(k).to_pylist() for k in ("null_count", "nan_count")]
+            found[field.metadata[FIELD_ID].decode()] = [*bounds, *counts]
+    return found

@@ -1,0 +1,116 @@
+"""How does the server listen? With uvicorn, with bounds where uvicorn has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from planner_client.server.app import App
+
+__all__ = ["MAX_HEAD_BYTES", "BoundedHeads", "configured"]
+
+# The longest URL that the published clients send is 64 KiB.
+MAX_HEAD_BYTES = 128 * 2**10
+# Long enough for a large commit; what is not acknowledged by then is cut off.
+_PATIENCE_S = 60
+# Longer than clients pause between calls, so that they find their connections open.
+_KEEP_ALIVE_S = 75
+# For a caller to read what it was sent last.
+_LINGER_S = 1.0
+_TOO_LONG_BODY = msgspec.json.encode(
+    {
+        "error": {
+            "code": "request_too_large",
+            "message": f"URL and headers are longer than {MAX_HEAD_BYTES} bytes: "
+            "send a long predicate in the body",
+            "retryable": False,
+            "details": {},
+        }
+    }
+)
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+) % (len(_TOO_LONG_BODY), _TOO_LONG_BODY)
+
+
+def configured(
+    app: App,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+) -> uvicorn.Config:
+    """What uvicorn needs to know; it logs through `logging`, as that is set up."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=BoundedHeads,
+        ws="none",
+        lifespan="on",
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_PATIENCE_S,
+    )
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """A connection whose requests' heads, URL and headers together, have a bound; and its end, too.
+
+    The parser collects a head until it is whole, so one without end would fill the memory.
+    """
+
+    _in_head = False
+    _head_bytes = 0
+    _refused = False
+
+    def on_message_begin(self) -> None:
+        """Start counting with what comes next."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Stop counting."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data`; give up on a head that is too long."""
+        if self._refused:
+            return
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse()
+
+    def shutdown(self) -> None:
+        """Close, once no request is under way."""
+        super().shutdown()
+        if self.scheme == "https":
+            # TLS has the other side agree to the end, which one that is idle does half a minute late.
+            self.loop.call_later(_LINGER_S, self._cut)
+
+    def _cut(self) -> None:
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self.transport.write(_TOO_LONG)
+        # Closed at once, what the caller still sends would make it lose the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)

@@ -1,0 +1,88 @@
+"""A version's partitions on disk: a row each, and columns of many, which are read at once.
+
+The rows are what counts; the columns are made from them once they have become many.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+
+from io_core.literal import load_array
+from io_core.partition import value_type
+from planner_client.server.segments import decode_columns, encode_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+
+    from io_core.model import PartitionScheme
+
+__all__ = ["fold_partitions", "partition_runs", "partition_table"]
+
+_NAME = "partitions"
+_MANY = 1024
+
+
+# Any: the ledger's values.
+def partition_table(
+    rows: Sequence[tuple[Any, ...]], schema: pa.Schema | None, scheme: PartitionScheme | None
+) -> pa.Table:
+    """Rows of (id, uuid, begin, values as JSON) in columns: `id`, `uuid`, `begin`, `partition:<i>`.
+
+    Where the table is unpartitioned, one column without a name stands for the values.
+    """
+    ids, uuids, begin, texts = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns: dict[str, pa.Array] = {
+        "id": pa.array(ids, pa.int64()),
+        "uuid": pa.array(uuids, pa.string()),
+        "begin": pa.array(begin, pa.int64()),
+    }
+    if scheme is None or schema is None:
+        columns[""] = pa.nulls(len(ids))
+        return pa.table(columns)
+    values = msgspec.json.decode(f"[{','.join(texts)}]")
+    for i, key in enumerate(scheme.keys):
+        columns[f"partition:{i}"] = load_array(
+            [value[i] for value in values], value_type(key, schema)
+        )
+    return pa.table(columns)
+
+
+def partition_runs(db: apsw.Connection, version_id: int) -> list[pa.Table]:
+    """The columns that there are, in order of partition ids; later partitions are rows alone."""
+    found = db.execute(
+        "SELECT encoding, body FROM segment WHERE version_id = ? AND name = ? ORDER BY first",
+        (version_id, _NAME),
+    )
+    return [decode_columns(encoding, body) for encoding, body in found]
+
+
+def fold_partitions(
+    db: apsw.Connection,
+    version_id: int,
+    schema: pa.Schema | None,
+    scheme: PartitionScheme | None,
+) -> None:
+    """Make columns of the partitions that are rows alone, if they are many."""
+    (after,) = db.execute(
+        "SELECT coalesce(max(first + files), 0) FROM segment WHERE version_id = ? AND name = ?",
+        (version_id, _NAME),
+    ).fetchone()
+    where = "FROM partition WHERE version_id = ? AND partition_id >= ?"
+    (alone,) = db.execute(f"SELECT count(*) {where}", (version_id, after)).fetchone()
+    if alone < _MANY:
+        return
+    found = db.execute(
+        f"SELECT partition_id, uuid, begin_seq, partition_values {where} ORDER BY partition_id",
+        (version_id, after),
+    ).fetchall()
+    first, last = int(found[0][0]), int(found[-1][0])
+    body = encode_columns(partition_table(found, schema, scheme))
+    db.execute(
+        "INSERT INTO segment(version_id, name, first, files, encoding, body) VALUES (?,?,?,?,?,?)",
+        (version_id, _NAME, first, last - first + 1, "arrow", body),
+    )

@@ -1,0 +1,168 @@
+"""client.catalog: write sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from io_core.errors import TransactionError
+from io_core.model import WriteEntry
+from planner_client.calls import Resource, built, new_operation
+from planner_client.protocol.writes import (
+    ABORT,
+    COMMIT,
+    GET_SESSION,
+    HEARTBEAT,
+    STAGE,
+    AbortRequest,
+    CommitRequest,
+    CreateIfMissing,
+    HeartbeatRequest,
+    SessionRequest,
+    StageRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from io_core.model import WriteMode, WriteSession
+    from planner_client.transaction import Transaction
+
+__all__ = ["Writes"]
+
+
+class Writes(Resource):
+    """Calls on write sessions."""
+
+    def stage(
+        self,
+        *,
+        namespace: str,
+        table: str,
+        mode: WriteMode = "auto",
+        format: str = "parquet",  # the protocol's name
+        table_version: str | None = None,
+        create_if_missing: Mapping[str, Any] | None = None,
+        allow_external_entries: bool = False,
+        write_key: str | None = None,
+        owner_key: str | None = None,
+        transaction: Transaction | None = None,
+        catalog: str | None = None,
+    ) -> WriteSession:
+        """Open a write session: a place to stage files, and what they have to look like.
+
+        Args:
+            namespace: Where the table is.
+            table: Its name.
+            mode: What the rows mean to what is there.
+            format: Of the staged files.
+            table_version: None means the latest active one.
+            create_if_missing: The table to make on commit, for modes auto and create.
+            allow_external_entries: Whether a commit may name files outside of `data_dir`.
+            write_key: Names the write, so that an open session of the name may be taken up again.
+            owner_key: Who writes, where several use one `write_key`.
+            transaction: See `Client.transaction`; the session becomes visible with it.
+            catalog: None means the client's own.
+
+        Raises:
+            NotFoundError: No such table, and nothing to make it from.
+            SchemaValidationError: The mode does not fit the table.
+        """
+        fields = {
+            "namespace": namespace,
+            "table": table,
+            "mode": mode,
+            "format": format,
+            "table_version": table_version,
+            "create_if_missing": None
+            if create_if_missing is None
+            else built(dict(create_if_missing), CreateIfMissing),
+            "allow_external_entries": allow_external_entries,
+            "write_key": write_key,
+            "owner_key": owner_key,
+        }
+        request = built(fields, StageRequest)
+        return self._calls.mutate(STAGE, request, transaction=transaction, catalog=catalog)
+
+    def get_session(self, *, session_id: str, catalog: str | None = None) -> WriteSession:
+        """A write session as it is now."""
+        return self._calls.send(GET_SESSION, SessionRequest(session_id=session_id), catalog)
+
+    def heartbeat(self, *, session: WriteSession) -> WriteSession:
+        """Keep the session open for another hour, and the transaction that it is bound to."""
+        bound = self._calls.transactions.get(session.transaction_id or "")
+        if bound is not None and bound.is_open:
+            bound.heartbeat()
+        request = HeartbeatRequest(
+            session_id=session.session_id, session_version=session.session_version
+        )
+        return self._calls.send(HEARTBEAT, request, session.catalog)
+
+    def commit(
+        self,
+        *,
+        session: WriteSession,
+        entries: Sequence[WriteEntry | Mapping[str, Any]],
+        operation_id: str | None = None,
+        transaction: Transaction | None = None,
+    ) -> WriteSession:
+        """Make the entries part of the table: all of them or none.
+
+        A session of a transaction is attached to it: its entries become visible with it.
+
+        Args:
+            session: As `stage` returned it.
+            entries: The files, described; `io_core.formats.parquet.entry_of` does from a footer.
+            operation_id: Makes a commit that is sent again return the first one's result.
+            transaction: Only the one that the session was staged in.
+
+        Raises:
+            ConcurrentModificationError: The table changed under the session.
+            DataFileError: A staged file is not what its entry says.
+            TransactionError: The session was staged in no transaction, or in another one.
+        """
+        request = CommitRequest(
+            session_id=session.session_id,
+            session_version=session.session_version,
+            entries=[e if isinstance(e, WriteEntry) else built({**e}, WriteEntry) for e in entries],
+            operation_id=operation_id or new_operation(),
+        )
+        bound = self._transaction_of(session, transaction)
+        if bound is None:
+            return self._calls.send(COMMIT, request, session.catalog)
+        return bound.mutate(
+            lambda version: self._calls.send(COMMIT, _at(request, version), session.catalog)
+        )
+
+    def _transaction_of(
+        self, session: WriteSession, passed: Transaction | None
+    ) -> Transaction | None:
+        """What the session was staged in; refuses another one that the caller is in or passed."""
+        found = self._calls.binding(passed)
+        if session.transaction_id is None:
+            if found is not None:
+                raise TransactionError(
+                    f"write session {session.session_id} was staged outside of {found!r}: "
+                    "stage it in the transaction, or commit it outside of the block"
+                )
+            return None
+        if found is not None and found.transaction_id == session.transaction_id:
+            return found
+        if passed is not None:
+            raise TransactionError(
+                f"write session {session.session_id} was staged in transaction "
+                f"{session.transaction_id}, not in {passed!r}: leave transaction= out"
+            )
+        return self._calls.fetch(session.transaction_id, session.catalog)
+
+    def abort(self, *, session: WriteSession, reason: str | None = None) -> WriteSession:
+        """Close the session; its files never become visible."""
+        request = AbortRequest(
+            session_id=session.session_id, session_version=session.session_version, reason=reason
+        )
+        return self._calls.send(ABORT, request, session.catalog)
+
+
+def _at(request: CommitRequest, version: int) -> CommitRequest:
+    return msgspec.structs.replace(request, transaction_version=version)
