@@ -21,6 +21,11 @@ BENCH := $(VENV)/.bench-$(call checksum,pyproject.toml $(BUILD) requirements/ben
 FOR_DEMO := $(or $(wildcard $(BENCH)),$(wildcard $(DEV)),$(DEMO))
 FOR_DEV := $(or $(wildcard $(BENCH)),$(DEV))
 
+# The published clients, whose pins contradict ours: an environment each, by the name of its pins.
+CLIENTS := .venv-clients
+client = $(CLIENTS)/$(1)/.made-$(call checksum,requirements/$(1).txt)
+FOR_TEST := $(FOR_DEV) $(call client,compat) $(call client,compat-later)
+
 UV := $(or $(shell command -v uv),.uv/$(call checksum,requirements/uv.txt)/bin/uv)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --annotation-style line \
@@ -39,15 +44,15 @@ help: ## Show this list
 demo: $(FOR_DEMO) ## One table, written once, read by Polars, Daft and Ray
 	@$(RUN)/python docs/demo/flights.py $(ARGS)
 
-test: $(FOR_DEV) ## The whole test suite (JOBS=1: in one process; ARGS: for pytest)
+test: $(FOR_TEST) ## The whole test suite (JOBS=1: in one process; ARGS: for pytest)
 	@echo '==> tests: all, in $(JOBS) processes'
 	@HYPOTHESIS_PROFILE=ci $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: lint ## lint, and the tests that start no cluster: under two minutes
+check: lint $(FOR_TEST) ## lint, and the tests that start no cluster: under two minutes
 	@echo '==> tests: those without a cluster, few examples'
 	@HYPOTHESIS_PROFILE=check $(RUN)/python -m pytest -n $(JOBS) -m 'not cluster' $(ARGS)
 
-test-full: $(FOR_DEV) ## The whole test suite, property tests at their full counts
+test-full: $(FOR_TEST) ## The whole test suite, property tests at their full counts
 	@echo '==> tests: all, property tests at their full counts'
 	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
 
@@ -78,9 +83,11 @@ lock: $(UV) ## Pin the requirements again (ARGS=--upgrade: to the newest release
 	@$(COMPILE) --extra dev --extra bench pyproject.toml --output-file requirements/bench.txt
 	@$(COMPILE) --extra dev --constraints requirements/bench.txt pyproject.toml --output-file requirements/dev.txt
 	@$(COMPILE) --extra demo --constraints requirements/bench.txt pyproject.toml --output-file requirements/demo.txt
+	@$(COMPILE) requirements/compat.in --output-file requirements/compat.txt
+	@$(COMPILE) requirements/compat-later.in --output-file requirements/compat-later.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv $(CLIENTS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .uv/%/bin/uv: requirements/uv.txt
@@ -111,3 +118,15 @@ endef
 $(eval $(call environment,DEMO,demo))
 $(eval $(call environment,DEV,dev))
 $(eval $(call environment,BENCH,bench))
+
+define published
+$(call client,$(1)): | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13) and "The published clients need Python 3.11 or 3.12: make PYTHON=/path/to/python3.11")'
+	@echo '==> published client: requirements/$(1).txt into $(CLIENTS)/$(1), every hash checked'
+	@$(UV) venv --quiet --clear --no-python-downloads --python $(PYTHON) $(CLIENTS)/$(1)
+	@$(UV) pip sync --quiet --no-python-downloads --python $(CLIENTS)/$(1)/bin/python --require-hashes \
+		--only-binary :all: requirements/$(1).txt
+	@touch $$@
+endef
+$(eval $(call published,compat))
+$(eval $(call published,compat-later))

@@ -55,8 +55,9 @@ def judge(ast: Ast, files: pa.Table, schema: pa.Schema) -> Verdict:
     assert parsed is not None
 
     def bounds(column: str) -> list[Any]:
-        found = file_bounds(files, column)
-        return [] if found is None else [found]
+        kinds = ("min", "max", "null_count", "nan_count")
+        stats = files.select([f"{kind}:{column}" for kind in kinds]).rename_columns(kinds)
+        return [file_bounds(stats)]
 
     return prune(bind(parsed, schema), files.column("record_count").to_numpy(), bounds)
 
@@ -140,7 +141,7 @@ def test_a_partition_with_a_matching_row_is_never_ruled_out(data: st.DataObject)
             "partition:0": pa.concat_arrays([v for v, _ in parts]),
         }
     )
-    known = partition_bounds(files, scheme, schema)
+    known = partition_bounds(files, files.column("record_count").to_numpy(), scheme, schema)
     for ast in data.draw(st.lists(predicates(schema), min_size=8, max_size=15)):
         parsed = parse(ast)
         assert parsed is not None
@@ -305,10 +306,6 @@ def test_equal_text_bounds_prove_nothing_because_they_may_be_truncated() -> None
     assert verdict({"eq": ["x", "abd"]}, TEXT, stats) == ["none"]
 
 
-def test_a_column_without_statistics_is_not_known() -> None:
-    assert file_bounds(pa.table({"record_count": [1]}), "x") is None
-
-
 def test_an_unbound_tree_is_not_judged() -> None:
     parsed = parse({"not": {"not": {"eq": ["x", 1]}}})
     assert isinstance(parsed, Not)
@@ -327,7 +324,7 @@ def partitions(
     scheme = PartitionScheme((PartitionKey(("x",), transform),))
     held = load_array(values, value_type(scheme.keys[0], schema))
     files = pa.table({"record_count": [records] * len(values), "partition:0": held})
-    known = partition_bounds(files, scheme, schema)
+    known = partition_bounds(files, files.column("record_count").to_numpy(), scheme, schema)
     parsed = parse(ast)
     assert parsed is not None
     rows = files.column("record_count").to_numpy()

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import apsw
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -48,7 +49,7 @@ def pragma(root: Path, name: str) -> object:
 def test_the_ledger_carries_its_format_and_its_project(tmp_path: Path) -> None:
     root = tmp_path / "new" / "catalog"
     Client(root)
-    assert pragma(root, "user_version") == FORMAT_VERSION == 1
+    assert pragma(root, "user_version") == FORMAT_VERSION == 2
     assert pragma(root, "application_id") == APPLICATION_ID
     assert pragma(root, "journal_mode") == "wal"
 
@@ -59,7 +60,7 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     db = apsw.Connection(str(tmp_path / "catalog" / LEDGER))
     db.pragma("user_version", FORMAT_VERSION + 1)
     db.close()
-    with pytest.raises(CatalogRootError, match=r"newer release \(ledger format 2.*: upgrade"):
+    with pytest.raises(CatalogRootError, match=r"newer release \(ledger format 3.*: upgrade"):
         Client(tmp_path / "catalog")
     assert pragma(tmp_path / "catalog", "user_version") == FORMAT_VERSION + 1
 
@@ -156,10 +157,12 @@ def test_the_ledger_keeps_what_later_releases_need(tmp_path: Path) -> None:
     client.catalog.write(pa.table({"x": [1.0, float("nan")]}), **WHERE)
     db = apsw.Connection(str(tmp_path / "catalog" / LEDGER))
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert {"meta", "revision", "operation", "file", "segment", "write_session"} <= tables
-    ((path, size),) = db.execute("SELECT path, length(hash) FROM file").fetchall()
-    assert path.startswith("data/")
-    assert size == 16
+    assert {"meta", "revision", "operation", "change", "segment", "write_session"} <= tables
+    ((name, files, body),) = db.execute("SELECT name, files, body FROM segment").fetchall()
+    assert (name, files) == ("*", 1)
+    record = msgspec.msgpack.decode(body)
+    assert record["path"][0].startswith("data/")
+    assert len(record["hash"]) == 16
     (operations,) = db.execute("SELECT count(*) FROM operation").fetchone()
     assert operations == 2
     db.close()

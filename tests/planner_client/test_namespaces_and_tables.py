@@ -101,7 +101,7 @@ def test_a_table_is_described_as_it_was_made(catalog: Catalog) -> None:
     assert found.sort_scheme.keys[0].sort_order == "descending"
     assert (found.description, found.properties, found.table_properties) == (
         "legs",
-        {"b": "c"},
+        {"b": "c", "schema_evolution_mode": "manual"},
         {"a": [1, None]},
     )
     assert (found.content_types, found.lifecycle_state, found.table_version) == (
@@ -219,8 +219,6 @@ def test_a_definition_that_is_wrong_makes_nothing(
 
 
 def test_what_this_release_does_not_do_is_said(catalog: Catalog) -> None:
-    with pytest.raises(UnsupportedError, match="schemaless"):
-        make(catalog, schema=None)
     with pytest.raises(UnsupportedError, match="sort transform"):
         make(catalog, sort_scheme={"keys": [{"key": ["x"], "transform": "year"}]})
 

@@ -173,9 +173,9 @@ def test_a_header_costs_no_files(client: Client) -> None:
     assert plan.snapshot_id == client.catalog.plan(**WHERE).snapshot_id
 
 
-def test_a_partition_filter_is_said_to_be_unsupported(tmp_path: Path, client: Client) -> None:
+def test_a_partition_filter_that_names_nothing_is_refused(tmp_path: Path, client: Client) -> None:
     request = PlanRequest(namespace="ns", table="t", partition_filter=[{}])
-    with pytest.raises(UnsupportedError, match="use filter_predicate"):
+    with pytest.raises(RequestRejectedError, match="name a partition_id or partition_values"):
         EmbeddedPlanner(tmp_path / "catalog").call(PLAN, request)
 
 

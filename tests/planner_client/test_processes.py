@@ -83,7 +83,8 @@ def test_processes_and_a_server_write_one_catalog_at_once_and_nothing_is_lost(
 
 def _appended_in_fork(client: Client, count: int) -> None:
     # Runs in the child: whatever goes wrong there becomes its exit code.
-    assert sum(written(client).values()) == count
+    # The parent writes on meanwhile.
+    assert sum(written(client).values()) >= count
     append(client, "child", 3)
 
 

@@ -158,8 +158,8 @@ def test_a_mode_that_makes_no_table_needs_one(client: Client, mode: Any) -> None
 def test_nothing_to_make_a_table_from_is_refused(client: Client) -> None:
     with pytest.raises(NotFoundError, match="namespace 'ns' not found"):
         client.catalog.stage(**WHERE)
-    with pytest.raises(UnsupportedError, match="needs a schema"):
-        client.catalog.stage(**WHERE, create_if_missing={})
+    session = client.catalog.stage(**WHERE, create_if_missing={})
+    assert session.schema_serialized is None
     with pytest.raises(SchemaValidationError, match="partition_scheme"):
         client.catalog.stage(**WHERE, create_if_missing={"partition_scheme": 5})
 
@@ -168,8 +168,17 @@ def test_unknown_modes_and_formats_are_refused(client: Client) -> None:
     make(client.catalog)
     with pytest.raises(SchemaValidationError, match="Invalid enum value 'upsert'"):
         client.catalog.stage(**WHERE, mode="upsert")  # type: ignore[arg-type]  # what is tested
-    with pytest.raises(UnsupportedError, match="format 'csv' is not supported"):
-        client.catalog.stage(**WHERE, format="csv")
+    with pytest.raises(RequestRejectedError, match="unknown format 'xlsx': use one of parquet"):
+        client.catalog.stage(**WHERE, format="xlsx")
+
+
+@pytest.mark.parametrize("name", ["csv", "application/json", "ContentType.PSV", "text/tsv"])
+def test_formats_without_types_do_not_go_into_a_table_with_a_schema(
+    client: Client, name: str
+) -> None:
+    make(client.catalog)
+    with pytest.raises(SchemaValidationError, match="carries no types"):
+        client.catalog.stage(**WHERE, format=name)
 
 
 def test_a_staged_table_is_not_there_until_the_commit(client: Client) -> None:
@@ -298,7 +307,7 @@ def test_a_file_of_a_table_is_not_taken_again(client: Client) -> None:
     make(client.catalog)
     session = client.catalog.stage(**WHERE, allow_external_entries=True)
     (path,) = client.catalog.plan(**WHERE).paths
-    with pytest.raises(RequestRejectedError, match="is part of a table already"):
+    with pytest.raises(RequestRejectedError, match="is part of the table already"):
         client.commit(session=session, entries=[WriteEntry(path, 2)])
     assert len(rows(client.catalog)) == 2
 

@@ -1,0 +1,568 @@
+"""Does the planner do what a dict does, whatever is called in whichever order, by two clients at once?"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from io_core.errors import (
+    ConcurrentModificationError,
+    DeltaCATError,
+    RequestRejectedError,
+    TransactionError,
+)
+from io_core.formats.parquet import entry_of, write
+from io_core.schema import assign_field_ids, encode_schema
+from planner_client.catalog import Catalog
+from planner_client.protocol.plans import PLAN, PlanRequest
+from planner_client.server.check import check
+from planner_client.server.planner import EmbeddedPlanner
+from planner_client.server.vacuum import vacuum
+from planner_client.transport import InProcessTransport
+from tests.catalog_model import File, Row, Staged, State, Table, applied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from io_core.model import WriteEntry, WriteSession
+    from io_core.plan import ReadPlan
+    from planner_client.transaction import Transaction
+
+HOUR_NS = 3600 * 10**9
+STEPS = 40
+SCHEMA = assign_field_ids(pa.schema([(name, pa.int64()) for name in ("k", "p", "v")]))
+KEYED = assign_field_ids(SCHEMA, ["k"])
+SCHEME = {"keys": [{"key": ["p"]}]}
+
+who = st.integers(0, 1)
+names = st.sampled_from(["x", "y"])
+tables = st.sampled_from(["a", "b"])
+wheres = st.tuples(names, tables)
+# What each operation of the catalog takes besides its place.
+changes = st.one_of(
+    st.tuples(st.sampled_from(["create_namespace", "drop_namespace", "describe_namespace"])),
+    st.tuples(st.just("rename_namespace"), names),
+    st.tuples(st.just("create_table"), st.booleans(), st.booleans()),
+    st.tuples(st.just("rename_table"), wheres),
+    st.tuples(st.just("drop_table")),
+    st.tuples(st.just("describe_table")),
+    st.tuples(st.just("add_column"), st.sampled_from(["c", "d"])),
+)
+modes = st.sampled_from(
+    ["auto", "auto", "merge", "merge", "add", "append", "delete", "replace", "replace_partition"]
+    + ["create"]
+)
+rows = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
+kinds = st.tuples(st.booleans(), st.booleans())
+
+
+class Pool:
+    """Parquet files of one row each, written once and linked wherever one is staged."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._entries: dict[tuple[int, ...], WriteEntry] = {}
+
+    def entry(self, row: tuple[int, ...]) -> WriteEntry:
+        """A file of this row; of one number alone it is a key to delete."""
+        if row not in self._entries:
+            schema = pa.schema(list(SCHEMA)[: len(row)])
+            path = str(self._folder / f"{'-'.join(map(str, row))}.parquet")
+            write(pa.table([[value] for value in row], schema=schema), path)
+            self._entries[row] = entry_of(path, schema)
+        return self._entries[row]
+
+
+class Snapshot(NamedTuple):
+    """A state that was, its number, and a time at which it was the latest."""
+
+    seq: int
+    time_ns: int
+    state: State
+
+
+class Session:
+    """An open write session of the planner's, and what the model has of it."""
+
+    def __init__(self, session: WriteSession, staged: Staged, base: int, expires_ns: int) -> None:
+        self.session = session
+        self.staged = staged
+        self.base = base
+        self.expires_ns = expires_ns
+
+
+class Txn:
+    """A running transaction, and what the model has of it."""
+
+    def __init__(self, handle: Transaction, base: Snapshot, expires_ns: int) -> None:
+        self.id = handle.transaction_id
+        self.base = base
+        self.is_historic = handle.as_of is not None
+        self.operations: list[tuple[str, dict[str, Any]]] = []
+        self.expires_ns = expires_ns
+
+    @property
+    def state(self) -> State:
+        """What it sees."""
+        return applied(self.base.state, *self.operations)
+
+
+class Machine(RuleBasedStateMachine):
+    """Two clients of one catalog, and the model."""
+
+    def __init__(self, folder: Path, pool: Pool) -> None:
+        super().__init__()
+        self.root = folder / uuid.uuid4().hex
+        self.pool = pool
+        # Files are older than the catalog's clock says, so vacuum takes what nobody holds.
+        self.now_ns = 2 * 10**18
+        self.uids = itertools.count(1)
+        self.latest = Snapshot(0, self.tick(), State())
+        self.past = [self.latest]
+        self.horizon = 0
+        self.sessions: dict[str, Session] = {}
+        self.txns: dict[str, Txn] = {}
+        self.files: dict[str, frozenset[str]] = {}
+        self.planners = [self.open(), self.open()]
+        self.clients = [Catalog(InProcessTransport(p), None) for p in self.planners]
+
+    def open(self) -> EmbeddedPlanner:
+        return EmbeddedPlanner(self.root, clock_ns=self.tick)
+
+    def tick(self) -> int:
+        self.now_ns += 1000
+        return self.now_ns
+
+    # --- what stands between the rules and the planner ----------------------------------------------
+
+    def attempt(
+        self,
+        call: Callable[[], Any],
+        txn: Txn | None,
+        *operations: tuple[str, dict[str, Any]],
+        may_conflict: bool = False,
+    ) -> Any:
+        """Make a call; it has to end as the model does. Returns its answer, None where refused."""
+        expected: type[DeltaCATError] | None = None
+        state = self.latest.state if txn is None else txn.state
+        try:
+            state = applied(state, *operations)
+        except DeltaCATError as error:
+            expected = type(error)
+        try:
+            answer = call()
+        except ConcurrentModificationError:
+            assert expected is not None or may_conflict
+            assert self.snapshot() == self.latest.seq
+            return None
+        except DeltaCATError as error:
+            assert expected is type(error), error
+            assert self.snapshot() == self.latest.seq
+            return None
+        assert expected is None
+        if txn is None:
+            self.remember(state)
+        else:
+            txn.operations += operations
+        return answer
+
+    def snapshot(self) -> int:
+        return int(self.planners[0].gauges()["snapshot"])
+
+    def remember(self, state: State) -> None:
+        """The planner made a snapshot, or had no reason to."""
+        seq = self.snapshot()
+        if seq == self.latest.seq:
+            assert state.tables() == self.latest.state.tables()
+            return
+        self.latest = Snapshot(seq, self.tick(), state)
+        self.past.append(self.latest)
+
+    def running(self, index: int, client: Catalog) -> tuple[Txn, Transaction] | tuple[None, None]:
+        """One of the running transactions, or none, for a call in it."""
+        found = [t for t in self.txns.values() if not t.is_historic]
+        if index >= len(found):
+            return None, None
+        return found[index], client.get_transaction(found[index].id)
+
+    def check_plan(self, plan: ReadPlan, table: Table) -> None:
+        """The plan lists the table's files, each once, in order."""
+        values = [None] * len(plan.paths)
+        if table.parted and plan.paths:
+            values = plan.column("partition:0")
+        order = {
+            value: [p for p, v in zip(plan.paths, values, strict=True) if v == value]
+            for value in values
+        }
+        wanted: dict[int | None, list[str]] = {}
+        for file in table.files:
+            wanted.setdefault(table.partition(file), []).append(file.path)
+        assert order == wanted
+        totals = (plan.total_files, plan.total_records, plan.total_bytes)
+        assert totals == self.totals(table)
+        if not table.files:
+            assert plan.snapshot_id is None
+            return
+        # Files alone decide the id, whatever happened in between.
+        paths = frozenset(plan.paths)
+        assert self.files.setdefault(str(plan.snapshot_id), paths) == paths
+        assert list(self.files.values()).count(paths) == 1
+
+    def totals(self, table: Table) -> tuple[int, int, int]:
+        size = sum(f.size for f in table.files)
+        return len(table.files), sum(len(f.rows) for f in table.files), size
+
+    def check_state(self, client: Catalog, state: State, txn: Transaction | None = None) -> None:
+        """Names, properties and files of everything are what the model has."""
+        found = client.list_namespaces(transaction=txn)
+        assert {n.name: n.properties or {} for n in found} == {
+            name: held.properties for name, held in state.namespaces.items()
+        }
+        for namespace, held in state.namespaces.items():
+            listed = client.list_tables(namespace=namespace, transaction=txn)
+            assert [t.name for t in listed] == sorted(held.tables)
+        for (namespace, name), table in state.tables().items():
+            where: dict[str, Any] = {"namespace": namespace, "table": name, "transaction": txn}
+            self.check_plan(client.plan(**where), table)
+            told = client.describe_table(**where)
+            assert (told.total_files, told.total_records, told.total_bytes) == self.totals(table)
+            assert [f.name for f in told.schema or ()][3:] == [c for c, _ in table.columns]
+            assert told.table_properties or {} == table.properties
+
+    def check_rows(self, client: Catalog, state: State, txn: Transaction | None = None) -> None:
+        for (namespace, name), table in state.tables().items():
+            found = client.read(namespace=namespace, table=name, transaction=txn)
+            read = [tuple(row[c] for c in SCHEMA.names) for row in found.to_pylist()]
+            assert sorted(read) == table.rows()
+
+    # --- namespaces and tables ----------------------------------------------------------------------
+
+    @rule(by=who, where=wheres, change=changes, index=st.integers(0, 3))
+    def change(
+        self, by: int, where: tuple[str, str], change: tuple[Any, ...], index: int
+    ) -> None:
+        client = self.clients[by]
+        txn, handle = self.running(index, client)
+        operation, call = self.operation(client, where, change)
+        self.attempt(lambda: call(transaction=handle), txn, operation)
+
+    def operation(
+        self, client: Catalog, where: tuple[str, str], change: tuple[Any, ...]
+    ) -> tuple[tuple[str, dict[str, Any]], Callable[..., Any]]:
+        """A change for the model, and the call that asks the planner for it."""
+        name, *rest = change
+        mark = next(self.uids)
+        namespace: dict[str, Any] = {"namespace": where[0]}
+        table: dict[str, Any] = {**namespace, "table": where[1]}
+        own: dict[str, Any] = {}
+        match name:
+            case "create_namespace" | "drop_namespace":
+                call, sent, held = getattr(client, name), namespace, namespace
+            case "describe_namespace":
+                call, sent, held = client.alter_namespace, namespace, namespace | {"mark": mark}
+                own = {"properties": {"mark": mark}}
+            case "rename_namespace":
+                call, sent, held = client.alter_namespace, namespace, namespace
+                own = {"new_name": rest[0]}
+                held = namespace | own
+            case "create_table":
+                keyed, parted = rest
+                call, sent = client.create_table, table
+                own = {"schema": SCHEMA, "merge_keys": ["k"] if keyed else ()}
+                own["partition_scheme"] = SCHEME if parted else None
+                held = table | {"uid": mark, "keyed": keyed, "parted": parted}
+            case "rename_table":
+                call, sent, held = client.rename_table, table, table | {"to": rest[0]}
+                own = {"new_name": rest[0][1], "new_namespace": rest[0][0]}
+            case "drop_table":
+                call, sent, held = client.drop_table, table, table
+            case "describe_table":
+                call, sent, held = client.alter_table, table, table | {"mark": mark}
+                own = {"table_properties": {"mark": mark}}
+            case _:
+                call, sent = client.alter_table, table
+                held = table | {"column": rest[0], "mark": mark}
+                add = {"op": "add", "field": {"name": rest[0], "type": "int64"}}
+                own = {"schema_updates": {"operations": [add]}}
+        return (name, held), lambda **more: call(**sent, **own, **more)
+
+    @rule(by=who, where=wheres, truncate=st.booleans(), index=st.integers(0, 20))
+    def reset(self, by: int, where: tuple[str, str], index: int, *, truncate: bool) -> None:
+        client = self.clients[by]
+        place = {"namespace": where[0], "table": where[1]}
+        if truncate:
+            self.attempt(lambda: client.truncate_table(**place), None, ("truncate", place))
+            return
+        then = self.past[-1 - index % len(self.past)]
+        if then.seq >= self.horizon:
+            self.attempt(
+                lambda: client.rollback_table(**place, as_of=then.time_ns),
+                None,
+                ("rollback", {**place, "then": then.state}),
+            )
+
+    # --- writes -------------------------------------------------------------------------------------
+
+    def stage(
+        self, client: Catalog, where: tuple[str, str], mode: Any, kind: tuple[bool, bool], index: int
+    ) -> Session | None:
+        txn, handle = self.running(index, client)
+        keyed, parted = kind
+        model = {"namespace": where[0], "table": where[1], "mode": mode}
+        create = {
+            "schema_def": encode_schema(KEYED if keyed else SCHEMA),
+            "partition_scheme": SCHEME if parted else None,
+        }
+        answer = self.attempt(
+            lambda: client.stage(**model, create_if_missing=create, transaction=handle),
+            txn,
+            ("stage", {**model, "keyed": keyed, "parted": parted}),
+        )
+        if txn is not None and txn.operations[-1:] and txn.operations[-1][0] == "stage":
+            # It changes nothing by itself.
+            txn.operations.pop()
+        if answer is None:
+            return None
+        state = self.latest.state if txn is None else txn.state
+        staged = state.stage(**model, keyed=keyed, parted=parted)
+        session = Session(answer, staged, self.latest.seq, self.now_ns + HOUR_NS)
+        self.sessions[answer.session_id] = session
+        return session
+
+    def commit(self, client: Catalog, session: Session, values: Sequence[Row]) -> None:
+        """Commit files of one row each through a session that is open."""
+        staged, bound = session.staged, session.session.transaction_id
+        txn = self.txns.get(bound or "")
+        entries, files = self.stage_files(session, values)
+        operation = ("commit", {"staged": staged, "files": files, "uid": next(self.uids)})
+        answer = self.attempt(
+            lambda: client.commit(session=session.session, entries=entries),
+            txn,
+            operation,
+            may_conflict=txn is None and self.latest.seq > session.base,
+        )
+        if answer is not None:
+            assert (answer.committed, answer.attached) == (txn is None, txn is not None)
+            del self.sessions[session.session.session_id]
+
+    def stage_files(
+        self, session: Session, values: Sequence[Row]
+    ) -> tuple[list[WriteEntry], list[File]]:
+        staged = session.staged
+        deletes = staged.mode == "delete"
+        os.makedirs(session.session.data_dir, exist_ok=True)
+        entries, files = [], []
+        for row in values:
+            held = self.pool.entry(row[:1] if deletes else row)
+            path = f"{session.session.data_dir}/{uuid.uuid4().hex}.parquet"
+            os.link(held.path, path)
+            partition = [row[1]] if staged.parted else None
+            entries.append(msgspec.structs.replace(held, path=path, partition_values=partition))
+            files.append(File(path, held.content_length or 0, (row,), deletes))
+        return entries, files
+
+    @rule(
+        by=who,
+        where=wheres,
+        mode=modes,
+        kind=kinds,
+        values=st.lists(rows, min_size=1, max_size=3),
+        index=st.integers(0, 3),
+    )
+    def write(  # what a write is made of
+        self,
+        by: int,
+        where: tuple[str, str],
+        mode: str,
+        kind: tuple[bool, bool],
+        values: list[Row],
+        index: int,
+    ) -> None:
+        session = self.stage(self.clients[by], where, mode, kind, index)
+        if session is not None:
+            self.commit(self.clients[by], session, values)
+
+    @rule(by=who, where=wheres, mode=modes, kind=kinds, index=st.integers(0, 3))
+    def begin_write(
+        self, by: int, where: tuple[str, str], mode: str, kind: tuple[bool, bool], index: int
+    ) -> None:
+        self.stage(self.clients[by], where, mode, kind, index)
+
+    @precondition(lambda self: self.sessions)
+    @rule(by=who, index=st.integers(0, 9), values=st.lists(rows, min_size=1, max_size=3))
+    def end_write(self, by: int, index: int, values: list[Row]) -> None:
+        session = list(self.sessions.values())[index % len(self.sessions)]
+        self.commit(self.clients[by], session, values)
+
+    @precondition(lambda self: self.sessions)
+    @rule(by=who, index=st.integers(0, 9), abort=st.booleans())
+    def keep_or_abort(self, by: int, index: int, *, abort: bool) -> None:
+        session = list(self.sessions.values())[index % len(self.sessions)]
+        if abort:
+            assert self.clients[by].abort(session=session.session).status == "ABORTED"
+            del self.sessions[session.session.session_id]
+        else:
+            assert self.clients[by].heartbeat(session=session.session).status == "OPEN"
+            session.expires_ns = self.now_ns + HOUR_NS
+
+    # --- transactions -------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.txns) < 3)
+    @rule(by=who)
+    def begin(self, by: int) -> None:
+        handle = self.clients[by].transaction(commit_message="tried")
+        self.txns[handle.transaction_id] = Txn(handle, self.latest, self.now_ns + HOUR_NS)
+
+    @precondition(lambda self: len(self.txns) < 3)
+    @rule(by=who, index=st.integers(0, 20))
+    def begin_in_the_past(self, by: int, index: int) -> None:
+        then = self.past[-1 - index % len(self.past)]
+        try:
+            handle = self.clients[by].transaction(as_of=then.time_ns)
+        except RequestRejectedError as error:
+            assert error.code == "snapshot_expired"
+            assert then.seq < self.horizon
+            return
+        self.txns[handle.transaction_id] = Txn(handle, then, self.now_ns + HOUR_NS)
+        with pytest.raises(RequestRejectedError, match="it reads, and writes nothing"):
+            self.clients[by].create_namespace(namespace="z", transaction=handle)
+
+    @precondition(lambda self: self.txns)
+    @rule(by=who, index=st.integers(0, 2), how=st.sampled_from(["commit", "commit", "abort"]))
+    def end(self, by: int, index: int, how: str) -> None:
+        txn = list(self.txns.values())[index % len(self.txns)]
+        handle = self.clients[by].get_transaction(txn.id)
+        self.end_sessions(txn)
+        if how == "abort":
+            assert handle.abort().status == "ABORTED"
+            assert self.snapshot() == self.latest.seq
+        else:
+            self.attempt(
+                handle.commit,
+                None,
+                *txn.operations,
+                may_conflict=self.latest.seq > txn.base.seq,
+            )
+        del self.txns[txn.id]
+
+    def end_sessions(self, txn: Txn) -> None:
+        for session_id, session in list(self.sessions.items()):
+            if session.session.transaction_id == txn.id:
+                del self.sessions[session_id]
+
+    @precondition(lambda self: self.txns)
+    @rule(by=who, index=st.integers(0, 2), heartbeat=st.booleans())
+    def look_inside(self, by: int, index: int, *, heartbeat: bool) -> None:
+        txn = list(self.txns.values())[index % len(self.txns)]
+        handle = self.clients[by].get_transaction(txn.id)
+        if heartbeat:
+            handle.heartbeat()
+            txn.expires_ns = self.now_ns + HOUR_NS
+            for session in self.sessions.values():
+                if session.session.transaction_id == txn.id:
+                    session.expires_ns = self.now_ns + HOUR_NS
+        self.check_state(self.clients[by], txn.state, handle)
+        self.check_rows(self.clients[by], txn.state, handle)
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    @rule(by=who, index=st.integers(0, 20), by_time=st.booleans())
+    def travel(self, by: int, index: int, *, by_time: bool) -> None:
+        then = self.past[-1 - index % len(self.past)]
+        for (namespace, name), table in then.state.tables().items():
+            pin = {"as_of": then.time_ns} if by_time else {"snapshot": then.seq}
+            request = PlanRequest(namespace=namespace, table=name, **pin)
+            try:
+                plan = self.planners[by].call(PLAN, request)
+            except RequestRejectedError as error:
+                assert error.code == "snapshot_expired"
+                assert then.seq < self.horizon
+                continue
+            assert plan.snapshot == then.seq
+            self.check_plan(plan, table)
+
+    @rule(by=who)
+    def read(self, by: int) -> None:
+        self.check_state(self.clients[by], self.latest.state)
+        self.check_rows(self.clients[by], self.latest.state)
+
+    @rule(by=who)
+    def restart(self, by: int) -> None:
+        self.planners[by].close()
+        self.planners[by] = self.open()
+        self.clients[by] = Catalog(InProcessTransport(self.planners[by]), None)
+
+    @rule(by=who, hours=st.sampled_from([0.4, 0.4, 2.0]), expire=st.booleans())
+    def wait(self, by: int, hours: float, *, expire: bool) -> None:
+        self.now_ns += int(hours * HOUR_NS)
+        if expire:
+            self.planners[by].expire()
+        for txn in list(self.txns.values()):
+            if txn.expires_ns < self.now_ns:
+                self.end_sessions(txn)
+                self.refuse(self.beat, self.clients[by], txn.id)
+                del self.txns[txn.id]
+        for session_id, session in list(self.sessions.items()):
+            if session.expires_ns < self.now_ns:
+                self.refuse(self.clients[by].heartbeat, session=session.session)
+                del self.sessions[session_id]
+
+    def beat(self, client: Catalog, transaction_id: str) -> None:
+        client.get_transaction(transaction_id).heartbeat()
+
+    # Any: the call's arguments.
+    def refuse(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        """What is over is refused."""
+        try:
+            call(*arguments, **named)
+        except RequestRejectedError as error:
+            assert error.status == 410
+        except TransactionError:
+            pass
+        else:
+            raise AssertionError("nobody ended it")
+
+    @rule(by=who, keep_hours=st.sampled_from([0, 1, 100]))
+    def vacuum(self, by: int, keep_hours: int) -> None:
+        report = vacuum(self.planners[by], keep_ns=keep_hours * HOUR_NS, grace_ns=0)
+        assert report.failed == ()
+        assert self.horizon <= report.horizon <= self.latest.seq
+        self.horizon = report.horizon
+
+    # --- always -------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_catalog_is_the_model(self) -> None:
+        # The other client looks now and then only: what it knows is of long ago.
+        self.check_state(self.clients[0], self.latest.state)
+
+    def teardown(self) -> None:
+        for client in self.clients:
+            self.check_state(client, self.latest.state)
+            self.check_rows(client, self.latest.state)
+        assert check(self.planners[1]).findings == ()
+        for planner in self.planners:
+            planner.close()
+
+
+def test_the_planner_does_what_a_dict_does(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    run_state_machine_as_test(
+        lambda: Machine(tmp_path, pool), settings=settings(stateful_step_count=STEPS)
+    )

@@ -1,0 +1,79 @@
+"""Do the benchmarks run, and do they count what they claim to count? Small sizes, ours alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import commit, commit_sides, plan
+from benchmarks.harness import Sample, interleave
+from benchmarks.report import Figure, Report, Row, Target, Timing
+from benchmarks.tables import QUERIES, Shape, expected, make_files
+
+SHAPES = [Shape(1_000), Shape(1_000, clustered=False)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_ten_files_answer_each_selective_query_whatever_the_shape(shape: Shape) -> None:
+    files = make_files(shape)
+    found = {query.name: len(expected(files, query)) for query in QUERIES}
+    assert found == {"partition": 10, "statistics": 10, "string": 10, "full": 1_000}
+
+
+def test_the_same_shape_makes_the_same_files() -> None:
+    assert make_files(SHAPES[1]).equals(make_files(SHAPES[1]))
+
+
+def test_planning_is_measured_embedded_and_over_http_with_every_answer_checked() -> None:
+    report = plan.measure(SHAPES, rounds=1, peers=())
+    checked = {row.metric: row.checked for row in report.rows if row.checked}
+    assert checked == {
+        "partition, 1,000 files": "equal, 10 files",
+        "statistics, 1,000 files": "equal, 10 files",
+        "string, 1,000 files": "equal, 10 files",
+        "full, 1,000 files": "equal, 1000 files",
+        "statistics, 1,000 files, unclustered": "equal, 10 files",
+    }
+    assert {side for row in report.rows for side in row.timings} == {"ours", "ours http"}
+
+
+def test_commits_of_several_processes_are_counted_by_what_is_in_the_table() -> None:
+    sides = (commit_sides.EMBEDDED, commit_sides.HTTP, commit_sides.RAW)
+    report = commit.measure(commit.Size(calls=2, processes=2, commits=2), sides, ["append"])
+    counts = {f.unit: f.values for f in report.figures if f.metric == "append, 2 processes x 2"}
+    everyone = ("ours", "ours http", "raw")
+    assert counts["acknowledged"] == dict.fromkeys(everyone, 4)
+    for unit in ("failed", "lost", "duplicated", "failed but kept"):
+        assert counts[unit] == dict.fromkeys(everyone, 0)
+
+
+def test_a_slow_side_is_asked_in_two_rounds_alone() -> None:
+    calls = {"slow": lambda: Sample(500.0, 1.0), "fast": lambda: Sample(1.0, 1.0)}
+    found = interleave(calls, 5, slow_ms=100)
+    assert {name: timing.calls for name, timing in found.items()} == {"slow": 2, "fast": 5}
+
+
+def test_a_report_says_what_was_found_and_which_targets_are_missed() -> None:
+    timings = {"ours": Timing(0.5, 0.25, 0.5, 3), "peer": Timing(10.0, 10.0, 9.0, 3)}
+    report = Report(
+        name="plan",
+        about="a question",
+        sides=["ours", "peer"],
+        machine={"cores": "2"},
+        versions={},
+        rows=[Row.compare("partition", "warm", timings, ["ours"])],
+        figures=[Figure("memory held", "B/file", {"ours": 120.0})],
+        targets=[Target("memory held", "", "< 100 B a file", "120 B", holds=False)],
+        notes=["something was left out"],
+    )
+    assert [line for line in report.render().splitlines() if line] == [
+        "plan: a question",
+        "metric     mode  ours           peer     ours / best peer",
+        "partition  warm  0.500 / 0.250  10 / 10  0.050 (peer)",
+        "ms, medians: wall clock / CPU; below 1.00 ours is faster than the fastest peer",
+        "figure       unit    ours",
+        "memory held  B/file  120",
+        "target       best peer, this run  bar             found",
+        "memory held  -                    < 100 B a file  120 B  MISSED",
+        "* something was left out",
+        "cores: 2",
+    ]
