@@ -7,4 +7,7 @@ __all__ = ["BENCHMARKS"]
 # A new benchmark is one module and one line here.
 BENCHMARKS: dict[str, str] = {
     "scan": "benchmarks.scan",
+    "plan": "benchmarks.plan",
+    "commit": "benchmarks.commit",
+    "deletes": "benchmarks.deletes",
 }

@@ -14,8 +14,6 @@ import functools
 import importlib
 import os
 import random
-import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import harness
-from benchmarks.harness import Report, Row, Sample, Timing, progress
+from benchmarks.harness import Sample, progress
 from benchmarks.peers import (
     OURS,
     PACKAGES,
@@ -38,11 +36,13 @@ from benchmarks.peers import (
     register_delta,
     register_iceberg,
 )
+from benchmarks.report import Report, Row
+from benchmarks.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["QUERIES", "Query", "build", "run", "serving"]
+__all__ = ["QUERIES", "Query", "build", "run"]
 
 ROWS_PER_FILE = 2_000
 REGIONS = 20
@@ -165,29 +165,6 @@ def _register_peers(fixture: Fixture, data_dir: str, paths: list[str]) -> None:
     register_iceberg(fixture, paths, SCHEMA)
 
 
-@contextlib.contextmanager
-def serving(fixture: Fixture) -> Iterator[Fixture]:
-    """Serve our catalog over HTTP on a free port of the loopback device, while the block runs."""
-    command = [sys.executable, "-m", "planner_client.server"]
-    command += ["--catalog-root", fixture.catalog, "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        yield Fixture(fixture.root, _address(server))
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def _address(server: subprocess.Popen[str]) -> str:
-    said = []
-    assert server.stdout is not None
-    for line in server.stdout:
-        said.append(line)
-        if found := re.search(r"http://[\w.]+:\d+", line):
-            return found.group()
-    raise RuntimeError(f"the server did not start:\n{''.join(said)}")
-
-
 # --- measuring ----------------------------------------------------------------------------------
 
 
@@ -224,7 +201,8 @@ def _rows(fixture: Fixture, sides: Sequence[Side], files: int, rounds: int) -> I
             new = mode == "new process"
             # A new process costs seconds of imports, which do not count but take their time.
             count = rounds // 3 if new else rounds
-            yield _row(query, mode, harness.interleave(calls, count, warm_up=not new), checked)
+            timings = harness.interleave(calls, count, warm_up=not new)
+            yield Row.compare(query.name, mode, timings, OURS, checked)
 
 
 Calls = dict[str, "Callable[[], Sample]"]
@@ -233,7 +211,9 @@ Calls = dict[str, "Callable[[], Sample]"]
 def _new_processes(sides: Sequence[Side], query: Query, files: int, fixture: Fixture) -> Calls:
     rest = [str(QUERIES.index(query)), str(files), fixture.root, fixture.url]
     return {
-        side.name: functools.partial(harness.in_new_process, "benchmarks.scan", [side.name, *rest])
+        side.name: functools.partial(
+            harness.in_new_process, "benchmarks.scan", [side.name, *rest], Sample
+        )
         for side in sides
     }
 
@@ -255,15 +235,6 @@ def _reused_frames(frames: dict[str, pl.LazyFrame], query: Query, files: int) ->
     }
 
 
-def _row(query: Query, mode: str, timings: dict[str, Timing], checked: str) -> Row:
-    peers = [name for name in timings if name not in OURS]
-    best = min(peers, key=lambda name: timings[name].wall_ms)
-    ratio = {
-        name: timings[name].wall_ms / timings[best].wall_ms for name in OURS if name in timings
-    }
-    return Row(query.name, mode, timings, best, ratio, checked)
-
-
 def run(*, quick: bool = False) -> Report:
     """Build the table in a temporary directory, check and time every side, and report.
 
@@ -273,8 +244,8 @@ def run(*, quick: bool = False) -> Report:
     files, rounds = (200, 3) if quick else (2_000, 9)
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
         fixture = build(root, files)
-        with serving(fixture) as served:
-            rows = list(_rows(served, SIDES, files, rounds))
+        with serving(fixture.catalog) as server:
+            rows = list(_rows(Fixture(root, server.url), SIDES, files, rounds))
     return Report(
         name="scan",
         about=f"Polars over {files} Parquet files of {ROWS_PER_FILE} rows, {len(SCHEMA)} columns",
