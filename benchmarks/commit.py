@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["measure", "run"]
 
-PACKAGES = ("deltacat-sources", "apsw", "deltalake", "pyiceberg", "pyarrow", "starlette", "uvicorn")
+PACKAGES = ("deltacat-sources", "apsw", "deltalake", "pyiceberg", "pyarrow", "uvicorn")
 OURS = (EMBEDDED.name, HTTP.name)
 
 

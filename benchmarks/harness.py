@@ -21,6 +21,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import pyarrow as pa
 
 from benchmarks.report import Timing
 
@@ -141,8 +142,9 @@ def print_sample(sample: Sample) -> None:
 
 
 def resident_bytes() -> int:
-    """This process's memory, without what is garbage and what its allocator could give back."""
+    """This process's memory, without what is garbage and what its allocators can give back."""
     gc.collect()
+    pa.default_memory_pool().release_unused()
     ctypes.CDLL(None).malloc_trim(0)
     return _status("VmRSS")
 

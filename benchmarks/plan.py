@@ -13,7 +13,7 @@ compared with what looking at every file finds. Modes:
   left undecoded, so that it is the server that is measured.
 
 Memory is what a process has grown by, for each file of the table that it holds, after it planned
-every query, as it did before over a small table.
+the three selective queries, and after the full plan besides, as it did before over a small table.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ PACKAGES = (
     "pyarrow",
     "pyiceberg",
     "apsw",
-    "starlette",
     "uvicorn",
 )
 QUICK = (Shape(1_000), Shape(1_000, clustered=False), Shape(10_000))
@@ -97,7 +96,7 @@ def measure(shapes: Sequence[Shape], rounds: int, peers: Sequence[Side] = PEERS)
             if shape.clustered and shape.files >= LEAST_COLD:
                 rows += _cold(case)
             if shape.clustered and shape.files >= LEAST_HELD:
-                figures.append(_memory(case))
+                figures += _memory(case)
     return Report(
         name="plan",
         about="which files a scan has to open; no data is read",
@@ -220,21 +219,25 @@ def _cold(case: _Case) -> Iterator[Row]:
         yield Row.compare(case.metric(query.name), "new process", timings, OURS)
 
 
-def _memory(case: _Case) -> Figure:
+def _memory(case: _Case) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as small:
         shape = Shape(SMALL_FILES)
         _register(small, shape, make_files(shape), case.peers)
         progress(f"memory, {case.shape}")
-        growth = {
+        held = {
             side.name: harness.in_new_process(
                 "benchmarks.plan_process",
                 ["memory", side.name, case.place, str(case.shape.files), small],
                 Held,
-            ).growth_bytes
+            )
             for side in (EMBEDDED, *case.peers)
         }
-    values = {name: held / case.shape.files for name, held in growth.items()}
-    return Figure(case.metric("memory held"), "B/file", values)
+    for queries, taken in {
+        "selective": {name: h.selective_bytes for name, h in held.items()},
+        "all": {name: h.full_bytes for name, h in held.items()},
+    }.items():
+        values = {name: size / case.shape.files for name, size in taken.items()}
+        yield Figure(case.metric(f"memory held, {queries} queries"), "B/file", values)
 
 
 def _notes(shapes: Sequence[Shape]) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from typing import Any
 
 import msgspec
 
@@ -25,9 +24,10 @@ SMALL_FILES = 1_000
 
 
 class Held(msgspec.Struct, frozen=True):
-    """How much a process grew by a table that it holds, having planned every query over it."""
+    """How much a process grew by a table that it holds: after selective queries, after all of them."""
 
-    growth_bytes: int
+    selective_bytes: int
+    full_bytes: int
 
 
 def _main(task: str, name: str, place: str, files: str, last: str) -> None:
@@ -45,18 +45,17 @@ def _main(task: str, name: str, place: str, files: str, last: str) -> None:
 
 
 def _hold(side: Side, place: str, files: int, small: str) -> Held:
-    handles = [_planned(side, small, SMALL_FILES)]
-    before = harness.resident_bytes()
-    handles.append(_planned(side, place, files))
-    return Held(harness.resident_bytes() - before)
-
-
-# Any: a handle of the side's own type.
-def _planned(side: Side, place: str, files: int) -> Any:
-    handle = side.open(place)
+    kept = side.open(small)
     for query in QUERIES:
+        side.plan(kept, query, SMALL_FILES)
+    before = harness.resident_bytes()
+    handle = side.open(place)
+    *selective, full = QUERIES
+    for query in selective:
         side.plan(handle, query, files)
-    return handle
+    between = harness.resident_bytes()
+    side.plan(handle, full, files)
+    return Held(between - before, harness.resident_bytes() - before)
 
 
 if __name__ == "__main__":

@@ -110,9 +110,6 @@ def _range(best_ms: list[float]) -> str:
 
 def _sizes(figures: Sequence[Figure]) -> Iterator[Target]:
     for figure in figures:
-        # What a process needs besides would weigh on the files of a small table.
-        if not figure.metric.endswith((_100K, _1M)):
-            continue
         peers = [size for side, size in figure.values.items() if side != "ours"]
         yield Target(
             figure.metric,

@@ -32,6 +32,8 @@ Kind = Literal["bool", "number", "text", "binary", "date", "time", "timestamp", 
 _SPECIALS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY_NS = 86_400 * 10**9
+# Powers of ten beyond which no type has a value, above or below 1.
+_FARTHEST = 400
 _ISO = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)?(?:(?:^|(?<=\d)[T ])(?P<clock>\d\d:\d\d(?::\d\d)?)(?:\.(?P<frac>\d{1,9}))?)?"
     r"(?P<zone>Z|[+-]\d\d:?\d\d)?"
@@ -138,7 +140,7 @@ def _number(value: object, *, floats: bool) -> Fraction | float | None:
         if floats or len(value) > 100:
             return None
         try:
-            value = Decimal(value)
+            value = _within_reach(Decimal(value))
         except InvalidOperation:
             return None
     if isinstance(value, int):
@@ -148,6 +150,16 @@ def _number(value: object, *, floats: bool) -> Fraction | float | None:
     if isinstance(value, float | Decimal):
         return Fraction(value) if math.isfinite(value) else float(value)
     return None
+
+
+def _within_reach(value: Decimal) -> Decimal:
+    """The number, or one that stands in the same place among all types' values.
+
+    As a fraction a number like 1e999999999 would take all the memory there is.
+    """
+    if not value.is_finite() or not value or abs(value.adjusted()) <= _FARTHEST:
+        return value
+    return Decimal((value.as_tuple().sign, (1,), _FARTHEST if value.adjusted() > 0 else -_FARTHEST))
 
 
 def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:

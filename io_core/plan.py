@@ -79,6 +79,8 @@ FILE_COLUMNS = pa.schema(
     ]
 )
 _HEADER_KEY = b"deltacat:plan"
+_FEW_FILES = 100
+_PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 class Pruned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -417,7 +419,8 @@ def plan_to_ipc(plan: ReadPlan) -> bytes:
     metadata = {_HEADER_KEY: msgspec.json.encode(plan.header)}
     files = plan.files.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    # Of few files, packing costs more than it saves.
+    options = _PACKED if files.num_rows > _FEW_FILES else None
     with pa.ipc.new_stream(sink, files.schema, options=options) as writer:
         writer.write_table(files)
     return bytes(sink.getvalue())

@@ -64,6 +64,8 @@ _KEPT = (FIELD_ID, MERGE_KEY, CONSISTENCY, PAST_DEFAULT, FUTURE_DEFAULT, WIDENED
 # What decides between rows of one key by their values: no reader here does that.
 _ORDERING = {b"DELTACAT:merge_order": "merge_order", b"DELTACAT:event_time": "is_event_time"}
 _BASE64_TYPE = "arrow_schema_base64:"
+# Parquet counts them in 32 bits; columns that are added later need some above.
+_HIGHEST_ID = 2**30
 
 _ALIASES: dict[str, pa.DataType] = {
     **{str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.bool_())},
@@ -128,6 +130,9 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
     else:
         schema = pa.schema([arrow_field(field) for field in definition])
     seen: dict[str, str] = {}
+    for field in schema:
+        _check_text(field)
+        _check_scale(field)
     for name, field in zip(schema.names, schema, strict=True):
         _check_metadata(field)
         if not name:
@@ -138,6 +143,31 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
             )
         seen[name.lower()] = name
     return schema
+
+
+def _check_text(field: pa.Field) -> None:
+    """Raise where a name, a zone or what is kept of the metadata is no text, however deep."""
+    try:
+        _texts(field)
+    except UnicodeDecodeError as error:
+        raise SchemaValidationError(f"a column's name or metadata is not UTF-8: {error}") from None
+
+
+def _texts(field: pa.Field) -> list[str]:
+    dtype = field.type
+    found = [field.name, *(v.decode() for k, v in _metadata(field).items() if k in _KEPT)]
+    if pa.types.is_timestamp(dtype) and dtype.tz is not None:
+        found.append(dtype.tz)
+    return found + [text for i in range(dtype.num_fields) for text in _texts(dtype.field(i))]
+
+
+def _check_scale(field: pa.Field) -> None:
+    dtype = field.type
+    # No file can hold others, and literals of such a column would be numbers of any length.
+    if pa.types.is_decimal(dtype) and not 0 <= dtype.scale <= dtype.precision:
+        raise SchemaValidationError(
+            f"column {field.name!r}: {dtype} needs a scale from 0 to {dtype.precision}"
+        )
 
 
 def arrow_field(field: SchemaField) -> pa.Field:
@@ -195,7 +225,12 @@ def type_of(column: str, name: str) -> pa.DataType:
         SchemaValidationError: An unknown name.
     """
     if name.startswith(_BASE64_TYPE):
-        return decode_schema(name.removeprefix(_BASE64_TYPE)).field(0).type
+        fields = list(decode_schema(name.removeprefix(_BASE64_TYPE)))
+        if len(fields) != 1:
+            raise SchemaValidationError(
+                f"column {column!r}: a type is a schema of one field, not of {len(fields)}"
+            )
+        return fields[0].type
     known = _ALIASES.get(name)
     if known is not None:
         return known
@@ -278,6 +313,8 @@ def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Sc
     taken = [i for i in map(field_id, schema) if i is not None]
     if len(taken) != len(set(taken)):
         raise SchemaValidationError(f"field ids are not unique: {sorted(taken)}")
+    if not all(0 <= number <= _HIGHEST_ID for number in taken):
+        raise SchemaValidationError(f"field ids go from 0 to {_HIGHEST_ID}: {sorted(taken)}")
     following = max(taken, default=0)
     fields = []
     for field in schema:

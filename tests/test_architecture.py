@@ -33,7 +33,7 @@ MAY_REACH_UP: dict[str, tuple[When, ...]] = {
 }
 OURS = (*PACKAGES, "benchmarks", "tests")
 ENGINES = {"polars", "daft", "ray", "torch"}
-OPTIONAL = ENGINES | {"lance", "pandas", "starlette", "uvicorn"}
+OPTIONAL = ENGINES | {"httptools", "lance", "pandas", "prometheus_client", "uvicorn", "uvloop"}
 
 LONGEST_FUNCTION = 60
 LONGEST_NESTED = 10

@@ -92,11 +92,21 @@ class Partitions(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """A snapshot's files added up per partition: how many, their bytes and their rows."""
+    """A snapshot's files added up per partition: how many, their bytes and their rows.
+
+    Attributes:
+        whole: The same three over all partitions.
+    """
 
     files: Ints
     size: Ints
     rows: Ints
+    whole: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, files: Ints, size: Ints, rows: Ints) -> Totals:
+        """Totals from those of each partition."""
+        return cls(files, size, rows, (int(files.sum()), int(size.sum()), int(rows.sum())))
 
 
 class FileColumns(NamedTuple):
@@ -148,9 +158,7 @@ class FileColumns(NamedTuple):
 
     def shows_all(self, view: View) -> bool:
         """Whether every file is live in the view, known without looking at each."""
-        return (
-            view.own < 0 and view.base >= self.seq and int(self.totals.files.sum()) == self.height
-        )
+        return view.own < 0 and view.base >= self.seq and self.totals.whole[0] == self.height
 
     def totals_of(self, view: View) -> Totals:
         """The view's files added up; costs nothing for the latest snapshot."""
@@ -179,7 +187,7 @@ class FileColumns(NamedTuple):
 def _totals(columns: FileColumns, rows: Rows | slice) -> Totals:
     count = len(columns.partitions.ids)
     partition = columns.partition[rows]
-    return Totals(
+    return Totals.of(
         np.bincount(partition, minlength=count),
         _sums(partition, columns.size[rows], count),
         _sums(partition, columns.rows[rows], count),
@@ -274,7 +282,7 @@ class ColumnCache:
 
     def get(self, view: View, version: Version) -> FileColumns:
         """The version's files, at least up to what the view sees."""
-        seq = latest(view.db)
+        seq = view.last if view.last >= 0 else latest(view.db)
         known = self._known.get(version.version_id)
         epoch = _epoch(view.db, version.version_id)
         if view.own >= 0:
@@ -356,7 +364,7 @@ def _extend(
         stats=Stats(version.version_id) if old is None else old.stats,
         hashes=Hashes() if old is None else old.hashes,
         runs=cache,
-        totals=Totals(*(np.zeros(0, np.int64),) * 3),
+        totals=Totals.of(*(np.zeros(0, np.int64),) * 3),
     )
     return _Known(columns._replace(totals=_new_totals(columns, old)), growing)
 
@@ -414,18 +422,21 @@ def _partition_blocks(
 
 def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
     """Totals of the latest snapshot, from the earlier ones where nothing ended since."""
+    before = 0 if old is None else len(old.partitions.ids)
     ended = old is not None and not np.array_equal(
-        columns.partitions.end[: len(old.partitions.ids)], old.partitions.end
+        columns.partitions.end[:before], old.partitions.end
     )
+    # Also partitions that began and ended meanwhile.
+    ended = ended or bool((columns.partitions.end[before:] != _LIVE).any())
     if old is None or ended:
         some = bool((columns.partitions.end != _LIVE).any())
         return _totals(columns, np.flatnonzero(columns.end == _LIVE) if some else slice(None))
     added = _totals(columns, slice(old.height, columns.height))
     grown = [np.zeros_like(added.files) for _ in range(3)]
-    for into, before, more in zip(grown, old.totals, added, strict=True):
+    for into, before, more in zip(grown, old.totals[:3], added[:3], strict=True):
         into[:] = more
         into[: len(before)] += before
-    return Totals(*grown)
+    return Totals.of(*grown)
 
 
 def load_partitions(db: apsw.Connection, version: Version, old: Partitions | None) -> Partitions:

@@ -24,7 +24,7 @@ _BUCKETS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 )  # fmt: skip
 # Calls that put files into a table or make a transaction visible.
-_COMMITS = frozenset({"commit", "write", "commit_transaction"})
+_COMMITS = frozenset({"commit", "write_inline", "commit_transaction"})
 
 
 class Metrics:

@@ -54,13 +54,14 @@ __all__ = ["HANDLERS", "EmbeddedPlanner"]
 
 Res = TypeVar("Res")
 
+_RELEASE = installed_version("deltacat-sources")
 _CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")
 
 
 def _health(planner: EmbeddedPlanner, request: HealthRequest) -> Health:
     with planner.store.read() as db:
         latest(db)
-    return Health("ok", installed_version("deltacat-sources"))
+    return Health("ok", _RELEASE)
 
 
 def _list_catalogs(planner: EmbeddedPlanner, request: ListCatalogs) -> Catalogs:
@@ -94,6 +95,8 @@ _WRITES = frozenset(
     {"heartbeat", "abort", "heartbeat_transaction"} | {e.name for e in ENDPOINTS if e.mutates}
 )
 
+
+_LONGEST_OPERATION = 255
 
 # What makes files part of tables: the dead rows of keyed ones are looked for right after.
 _COMMITS = frozenset({"commit", "commit_transaction"})
@@ -226,6 +229,11 @@ class EmbeddedPlanner:
         operation = request.operation_id
         if operation is None:
             return self._run(db, endpoint, request)
+        if not 0 < len(operation) <= _LONGEST_OPERATION:
+            raise RequestRejectedError(
+                f"an operation_id has 1 to {_LONGEST_OPERATION} characters, not {len(operation)}",
+                code="invalid_request",
+            )
         digest = _digest(request)
         found = db.execute(
             "SELECT endpoint, request_hash, response FROM operation WHERE operation_id = ?",
@@ -305,7 +313,7 @@ class EmbeddedPlanner:
                 raise RequestRejectedError(
                     f"snapshot {snapshot} does not exist: the latest is {last}"
                 )
-            yield View(db, last if snapshot is None else snapshot)
+            yield View(db, last if snapshot is None else snapshot, last=last)
 
     @staticmethod
     def handler(name: str) -> Callable[..., Any]:

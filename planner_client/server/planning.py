@@ -435,8 +435,12 @@ def _dead(seen: Seen, rows: Rows) -> pa.Array:
 
 def _profile_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
     """The columns of `FILE_COLUMNS` that files of one delta share."""
-    index = pa.array(columns.profile[rows])
+    codes = columns.profile[rows]
     held = columns.profiles
+    # All of one kind, mostly.
+    same = len(codes) > 0 and bool((codes == codes[0]).all())
+    if same:
+        held = (held[codes[0]],)
     fields = {
         "content_type": [p.content_type for p in held],
         "content_encoding": [p.content_encoding for p in held],
@@ -445,7 +449,8 @@ def _profile_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
         "schema_id": [p.schema_id for p in held],
         "sort_scheme_id": [p.sort_scheme_id for p in held],
     }
-    return {
-        name: pa.array(values, FILE_COLUMNS.field(name).type).take(index)
-        for name, values in fields.items()
-    }
+    kinds = {name: pa.array(v, FILE_COLUMNS.field(name).type) for name, v in fields.items()}
+    if same:
+        return {name: pa.repeat(kind[0], len(codes)) for name, kind in kinds.items()}
+    index = pa.array(codes)
+    return {name: kind.take(index) for name, kind in kinds.items()}

@@ -102,7 +102,7 @@ def surviving(seen: Seen, question: Question, *, listed: bool = True) -> Survivo
     """
     columns, view = seen.columns, seen.view
     totals = columns.totals_of(view)
-    all_files, all_size = int(totals.files.sum()), int(totals.size.sum())
+    all_files, all_size, all_records = totals.whole
     merges = bool(seen.version.merge_keys) and all_files > 0
     by_key = merges and not seen.dead_known
     plain = question == Question(Constant(True))
@@ -113,7 +113,7 @@ def surviving(seen: Seen, question: Question, *, listed: bool = True) -> Survivo
             merges=merges,
             files=all_files,
             size=all_size,
-            records=int(totals.rows.sum()),
+            records=all_records,
             hash=_all_hashes(seen),
             table_files=all_files,
             table_size=all_size,
@@ -131,7 +131,7 @@ def surviving(seen: Seen, question: Question, *, listed: bool = True) -> Survivo
         merges=by_key and bool(len(rows)),
         files=len(rows),
         size=all_size if whole else int(columns.size[rows].sum()),
-        records=int(totals.rows.sum()) if whole else int(columns.rows[rows].sum()),
+        records=all_records if whole else int(columns.rows[rows].sum()),
         hash=_all_hashes(seen) if whole else columns.hash_sum(view, pruning.hashed(rows)),
         table_files=all_files,
         table_size=all_size,
@@ -338,7 +338,7 @@ class _Pruning:
     def _count_steps(self, partitions: Mask | None, rows: Rows, extra: Rows) -> None:
         """What each step removed, from the totals per partition."""
         totals, columns = self._totals, self._seen.columns
-        files, size = int(totals.files.sum()), int(totals.size.sum())
+        files, size, _ = totals.whole
         steps = []
         if partitions is not None:
             kept = int(totals.files[partitions].sum()), int(totals.size[partitions].sum())

@@ -167,11 +167,13 @@ class View(NamedTuple):
         db: A connection within a transaction of SQLite.
         base: The snapshot whose objects it sees.
         own: The number under which its own changes are written, seen besides; -1 for none.
+        last: The latest snapshot there is, where that is known.
     """
 
     db: apsw.Connection
     base: int
     own: int = -1
+    last: int = -1
 
     @property
     def at(self) -> tuple[int, int]:

@@ -208,9 +208,9 @@ def describe_table(planner: EmbeddedPlanner, request: DescribeTable) -> TableDes
     return msgspec.structs.replace(
         described,
         stats_omitted=False,
-        total_files=int(totals.files.sum()),
-        total_records=int(totals.rows.sum()),
-        total_bytes=int(totals.size.sum()),
+        total_files=totals.whole[0],
+        total_records=totals.whole[2],
+        total_bytes=totals.whole[1],
         partition_count=int(np.count_nonzero(totals.files)),
     )
 

@@ -225,7 +225,7 @@ class _Sweep:
         while waiting:
             began_s = time.monotonic()
             with self._planner.store.locked() as db:
-                pass
+                self._found.look(db, writers(db, self._now_ns), {})
                 until_s = time.monotonic() + _TURN_S
                 while waiting and time.monotonic() < until_s:
                     item, reason = waiting.pop()
