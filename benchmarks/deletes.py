@@ -31,7 +31,7 @@ from benchmarks.report import Figure, Report, Row, Target, Timing
 from io_core.deletes import encode
 from io_core.key_codes import KeyCodes, fingerprint
 from io_core.key_files import KeyedFile, codes_of, key_path, keys_at, write_keys
-from io_core.key_index import KeyIndex, Kills, NewFile, kills, mark, tidy
+from io_core.key_index import KeyIndex, Kills, NewFile, index_of, kills, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

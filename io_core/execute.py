@@ -156,11 +156,9 @@ def _rows(plan: ReadPlan) -> list[dict[str, object]]:
         "delta_type",
         "stream_position",
         "delete_columns",
+        "deletes",
     ]
-    files = plan.files
-    if "deletes" not in files.column_names:
-        files = files.append_column("deletes", pa.nulls(files.num_rows, pa.binary()))
-    return list(files.select([*names, "deletes"]).to_pylist())
+    return list(plan.files.select(names).to_pylist())
 
 
 def _delete_columns(plan: ReadPlan, row: dict[str, object]) -> tuple[str, ...]:

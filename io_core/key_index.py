@@ -3,8 +3,8 @@
 A run holds the keys of the rows that one or more commits added: 16 bytes a row, a code
 (`io_core.key_codes`) and a location, sorted by code. A commit probes every run with its own keys,
 marks what it finds as dead, and adds a run. Deletes only mark. An index is not kept on disk: it is
-made again from the files' keys, and its marks from the delete sets (`mark`); without them a row is
-merely killed twice.
+made again from the files' keys, without the rows in the delete sets (`index_of`); one of those that
+is missing there is merely killed twice.
 
 `kills` gives what `io_core.merge` gives, as positions: all rows of a partition, less those that its
 commits killed, are the rows that survive.
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.deletes import Positions
-from io_core.errors import UnsupportedError
+from io_core.errors import DataFileError, UnsupportedError
 from io_core.keys import last_of_each, row_codes
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ __all__ = [
     "NewFile",
     "Run",
     "can_index",
+    "index_of",
     "kills",
-    "mark",
     "tidy",
 ]
 
@@ -55,6 +55,7 @@ _ROW_BITS = 32
 _ROW = (1 << _ROW_BITS) - 1
 # A run is merged with the one after it unless it is this many times as long.
 _TIER = 4
+_NONE = np.empty(0, np.uint32)
 
 
 class Run(NamedTuple):
@@ -207,14 +208,43 @@ def tidy(index: KeyIndex, most: int | None = None) -> KeyIndex:
     return index._replace(runs=tuple(runs))
 
 
-def mark(index: KeyIndex, dead: Mapping[int, Positions]) -> KeyIndex:
-    """Mark rows that are known to be dead, such as those of all delete sets once an index is made anew.
+def index_of(
+    keys: str, position: int, files: Sequence[NewFile], dead: Mapping[int, Positions]
+) -> KeyIndex:
+    """An index made anew, of the rows that live at a position: what it found until then is given.
+
+    Rows that are dead and not given cost room, and are killed once more when their key comes again.
 
     Args:
-        index: Left as it is.
-        dead: Ordinal -> dead rows; files that the index does not know are passed over.
+        keys: `fingerprint` of the files' codes.
+        position: Up to which all commits are in it.
+        files: All data files up to there, without those of deletes.
+        dead: Ordinal -> dead rows; files that are not there are passed over.
+
+    Raises:
+        DataFileError: A dead row that its file does not have.
     """
-    return index._replace(runs=tuple(_marked(run, _entries_of(run, dead)) for run in index.runs))
+    rows = _gather(files)
+    lives = np.ones(len(rows.codes), np.bool_)
+    start = 0
+    for file in files:
+        end = start + len(file.keys.codes)
+        gone = dead.get(file.ordinal, _NONE)
+        if len(gone) and int(gone.max()) >= end - start:
+            raise DataFileError(
+                f"row {gone.max()} is said to be dead, of a file with {end - start}"
+            )
+        lives[start:end][gone] = False
+        start = end
+    codes, locations = rows.codes[lives], rows.locations[lives]
+    if not len(codes):
+        return KeyIndex(keys, position)
+    order = np.argsort(codes)
+    return KeyIndex(
+        keys,
+        position,
+        (_run(rows._replace(codes=codes[order], locations=locations[order]), position),),
+    )
 
 
 # --- a commit's own rows ----------------------------------------------------------------------------
@@ -360,24 +390,6 @@ def _living(run: Run) -> tuple[Code, Locations]:
         return run.codes, run.locations
     lives = ~np.unpackbits(run.dead, count=run.entries, bitorder="little").view(np.bool_)
     return run.codes[lives], run.locations[lives]
-
-
-def _entries_of(run: Run, rows: Mapping[int, Positions]) -> _Indices:
-    """The run's entries that stand for the given rows."""
-    ordinals = np.array(sorted(o for o, dead in rows.items() if len(dead)), np.int64)
-    if not len(ordinals) or not run.entries:
-        return np.empty(0, np.int64)
-    # One mask for all files, one after the other.
-    sizes = np.array([int(rows[o][-1]) + 1 for o in ordinals.tolist()])
-    starts = np.cumsum(sizes) - sizes
-    mask = np.zeros(int(sizes.sum()), np.bool_)
-    for start, ordinal in zip(starts.tolist(), ordinals.tolist(), strict=True):
-        mask[start + rows[ordinal].astype(np.int64)] = True
-    of, positions = run.locations >> _ROW_BITS, run.locations & _ROW
-    file = np.minimum(np.searchsorted(ordinals, of), len(ordinals) - 1)
-    known: _Indices = np.flatnonzero((ordinals[file] == of) & (positions < sizes[file]))
-    is_dead: npt.NDArray[np.bool_] = mask[starts[file[known]] + positions[known]]
-    return known[is_dead]
 
 
 # --- locations ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import msgspec
 
 from io_core.model import WriteEntry
 from planner_client.protocol import ENDPOINTS
+from planner_client.protocol.namespaces import ALTER_NAMESPACE, AlterNamespace
 from planner_client.protocol.transactions import BEGIN, BeginTransaction, CommitTransaction
 from planner_client.protocol.writes import COMMIT, STAGE, CommitRequest, StageRequest
 from planner_client.server import segments
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
     from planner_client.protocol.endpoint import Endpoint, Request
 
-__all__ = ["NAMESPACE", "Ended", "Nursery", "Task", "Tried", "commit_number", "files_after", "named"]
+__all__ = ["ASIDE", "NAMESPACE", "Ended", "Nursery", "Task", "Tried", "commit_number", "files_after", "named"]
 
 NAMESPACE = "ns"
-_REPLACING = 5
-_TWO_TABLES = 9
+ASIDE = "aside"
+_REPLACING = 2
+_TWO_TABLES = 4
 _ENDPOINTS = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 
@@ -43,8 +45,9 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         root: The catalog.
         file: A data file to link wherever one is staged.
-        first: The first commit's number; they go on from there without end.
-        last: The last one's.
+        first: The first commit's number; they go on from there.
+        every: Of so many commits one replaces a table, and one is a transaction over two.
+        last: The one after the last one.
         point: Where in a commit to die: the beginning of a statement, or `commit hook`,
             `torn write`, `before sync`, `after sync`, `checkpoint`, `answer`; empty for nowhere.
         nth: How often to pass it first.
@@ -54,6 +57,7 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     root: str
     file: str
     first: int
+    every: int
     last: int = 2**31
     point: str = ""
     nth: int = 1
@@ -89,23 +93,24 @@ class Ended(msgspec.Struct, frozen=True):
         return None if known else self.tried
 
 
-def named(number: int) -> dict[str, list[str]]:
-    """Which files a commit adds, by table."""
-    match number % 10:
-        case kind if kind == _REPLACING:
-            return {"r": [f"{number}-0"]}
-        case kind if kind == _TWO_TABLES:
-            return {"t": [f"{number}-0"], "u": [f"{number}-1"]}
+def named(number: int, every: int) -> dict[str, list[str]]:
+    """Which files a commit adds, by table; see `Task.every`."""
+    if number % every == _REPLACING:
+        return {"r": [f"{number}-0"]}
+    if number % every == _TWO_TABLES:
+        return {"t": [f"{number}-0"], "u": [f"{number}-1"]}
     return {"t": [f"{number}-0", f"{number}-1"]}
 
 
-def files_after(count: int) -> dict[str, set[str]]:
+def files_after(count: int, every: int) -> dict[str, set[str]]:
     """What the tables hold after so many commits."""
     found: dict[str, set[str]] = {"t": set(), "u": set(), "r": set()}
     for number in range(count):
-        for table, names in named(number).items():
-            # The whole table is replaced.
-            found[table] = set(names) if table == "r" else found[table] | set(names)
+        for table, names in named(number, every).items():
+            if table == "r":
+                # The whole table is replaced.
+                found[table].clear()
+            found[table].update(names)
     return found
 
 
@@ -184,7 +189,7 @@ def _work(task: Task) -> None:
     end = _End(task)
     planner = EmbeddedPlanner(task.root)
     for number in range(task.first, task.last):
-        endpoint, request = _begun(planner, number, task.file)
+        endpoint, request = _begun(planner, number, task)
         tried = Tried(number, endpoint.name, msgspec.to_builtins(request))
         _say("try", msgspec.json.encode(tried))
         end.armed = True
@@ -195,10 +200,10 @@ def _work(task: Task) -> None:
 
 
 def _begun(
-    planner: EmbeddedPlanner, number: int, file: str
+    planner: EmbeddedPlanner, number: int, task: Task
 ) -> tuple[Endpoint[Any, Any], Request]:
     """A commit, but for its last call."""
-    held = named(number)
+    held, file = named(number, task.every), task.file
     if len(held) == 1:
         ((table, names),) = held.items()
         return COMMIT, _staged(planner, table, names, file)
@@ -209,6 +214,9 @@ def _begun(
         request = _staged(planner, table, names, file, **within, transaction_version=version)
         request = msgspec.structs.replace(request, transaction_version=version + 1)
         version = planner.call(COMMIT, request).transaction_version or 0
+    # Somebody else commits meanwhile: the transaction has to look whether that conflicts.
+    aside = {"number": number}
+    planner.call(ALTER_NAMESPACE, AlterNamespace(namespace=ASIDE, properties=aside))
     request = CommitTransaction(
         **within, transaction_version=version, operation_id=f"op-{number}"
     )

@@ -422,12 +422,12 @@ def _partition_blocks(
 
 def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
     """Totals of the latest snapshot, from the earlier ones where nothing ended since."""
-    before = 0 if old is None else len(old.partitions.ids)
+    known = 0 if old is None else len(old.partitions.ids)
     ended = old is not None and not np.array_equal(
-        columns.partitions.end[:before], old.partitions.end
+        columns.partitions.end[:known], old.partitions.end
     )
     # Also partitions that began and ended meanwhile.
-    ended = ended or bool((columns.partitions.end[before:] != _LIVE).any())
+    ended = ended or bool((columns.partitions.end[known:] != _LIVE).any())
     if old is None or ended:
         some = bool((columns.partitions.end != _LIVE).any())
         return _totals(columns, np.flatnonzero(columns.end == _LIVE) if some else slice(None))

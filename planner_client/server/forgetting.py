@@ -11,6 +11,7 @@ from io_core.literal import kind_of
 from io_core.model import PartitionScheme
 from io_core.schema import FIELD_ID
 from planner_client.server.catalog import loads, schemas_of
+from planner_client.server.kill_records import renumber_kills
 from planner_client.server.partitions import fold_partitions
 from planner_client.server.segments import (
     CORE,
@@ -99,10 +100,12 @@ def forget(db: apsw.Connection, version_id: int, partition_ids: Sequence[int]) -
     end = file_count(db, version_id)
     core = _joined(core_runs(db, version_id, 0, end), 0, end, CORE)
     gone = np.isin(core.column("partition").to_numpy(), np.array(partition_ids, np.int64))
+    start = end
     if gone.any():
         start = _boundary(db, version_id, int(gone.argmax()))
         _renumber(db, version_id, start, gone[start:])
     db.executemany("DELETE FROM partition WHERE partition_id = ?", [(i,) for i in partition_ids])
+    renumber_kills(db, version_id, start, gone[start:])
     # Columns of what is a row as well: made again while they are worth it.
     db.execute("DELETE FROM segment WHERE version_id = ? AND name = 'partitions'", (version_id,))
     db.execute(

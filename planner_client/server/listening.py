@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,21 +22,15 @@ _PATIENCE_S = 60
 _KEEP_ALIVE_S = 75
 # For a caller to read what it was sent last.
 _LINGER_S = 1.0
-_TOO_LONG_BODY = msgspec.json.encode(
-    {
-        "error": {
-            "code": "request_too_large",
-            "message": f"URL and headers are longer than {MAX_HEAD_BYTES} bytes: "
-            "send a long predicate in the body",
-            "retryable": False,
-            "details": {},
-        }
-    }
-)
-_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-) % (len(_TOO_LONG_BODY), _TOO_LONG_BODY)
+def _refusal(status: bytes, code: str, message: str) -> bytes:
+    """A whole answer in the protocol's envelope, to what never became a request."""
+    error = {"code": code, "message": message, "retryable": False, "details": {}}
+    # Nothing names the request: its headers were not read.
+    body = msgspec.json.encode({"error": {**error, "request_id": secrets.token_hex(16)}})
+    return (
+        b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b"
+    ) % (status, len(body), body)
 
 
 def configured(
@@ -96,6 +91,13 @@ class BoundedHeads(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not take for HTTP."""
+        self.transport.write(
+            _refusal(b"400 Bad Request", "invalid_request", f"{msg} It is not HTTP/1.1 as RFC 9112 has it")
+        )
+        self.transport.close()
+
     def shutdown(self) -> None:
         """Close, once no request is under way."""
         super().shutdown()
@@ -109,7 +111,12 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         self._refused = True
-        self.transport.write(_TOO_LONG)
+        message = (
+            f"URL and headers are longer than {MAX_HEAD_BYTES} bytes: "
+            "send a long predicate in the body"
+        )
+        status = b"431 Request Header Fields Too Large"
+        self.transport.write(_refusal(status, "request_too_large", message))
         # Closed at once, what the caller still sends would make it lose the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()

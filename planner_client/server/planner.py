@@ -99,7 +99,7 @@ _WRITES = frozenset(
 _LONGEST_OPERATION = 255
 
 # What makes files part of tables: the dead rows of keyed ones are looked for right after.
-_COMMITS = frozenset({"commit", "commit_transaction"})
+_COMMITS = frozenset({"commit", "commit_transaction", "write_inline", "rollback_table"})
 
 
 class _State:
@@ -217,9 +217,8 @@ class EmbeddedPlanner:
             _CALLER.reset(entered)
         if isinstance(outcome, DeltaCATError):
             raise outcome
-        snapshot = getattr(outcome, "snapshot", None) if endpoint.name in _COMMITS else None
-        if snapshot is not None:
-            advance(self, snapshot)
+        if endpoint.name in _COMMITS:
+            advance(self, getattr(outcome, "snapshot", None))
         return outcome
 
     def _mutate(
@@ -387,4 +386,5 @@ class EmbeddedPlanner:
 
     def close(self) -> None:
         """Close connections to the ledger; the planner stays usable and opens new ones."""
+        self.deletes.close()
         self.store.close()

@@ -20,7 +20,7 @@ from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
 from io_core.schema import check_columns, encode_schema, fields_of
 from planner_client.server.catalog import find_version
-from planner_client.server.deletes import complete_partitions, dead_rows
+from planner_client.server.kill_records import complete_partitions, dead_rows
 from planner_client.server.leases import check_retained
 from planner_client.server.pruning import Question, Seen, Survivors, surviving
 
@@ -210,7 +210,8 @@ def _question_digest(request: PlanRequest) -> bytes:
         request.as_of,
         request.delete_sets,
     )
-    return hashlib.blake2b(msgspec.msgpack.encode(asked), digest_size=12).digest()
+    # MessagePack has no room for large whole numbers, which a predicate may compare with.
+    return hashlib.blake2b(msgspec.json.encode(asked), digest_size=12).digest()
 
 
 def _write_token(token: _Token) -> str:

@@ -64,6 +64,11 @@ __all__ = [
 ]
 
 
+# Of one file: more are a mistake, and totals of many such files would not fit 64 bits.
+_MOST_ROWS = 2**40
+_MOST_BYTES = 2**50
+
+
 class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a commit adds, in columns; lists have one entry per file unless they say otherwise.
 
@@ -232,9 +237,9 @@ class _Place:
             )
         if not self._external:
             self._check_real(entry, path)
-        if entry.record_count < 0:
+        if not 0 <= entry.record_count <= _MOST_ROWS:
             raise RequestRejectedError(
-                f"entry {entry.path}: record_count {entry.record_count} is negative"
+                f"entry {entry.path}: record_count {entry.record_count} is not in 0 to {_MOST_ROWS}"
             )
         return _size(entry, path, format)
 
@@ -258,7 +263,10 @@ def _size(entry: WriteEntry, path: str, format: str) -> int:
         raise DataFileError(f"staged file {entry.path} cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(found.st_mode) and format == "lance":
         # A dataset; what counts as its length is its writer's business.
-        return entry.content_length or _tree_size(path)
+        size = entry.content_length or _tree_size(path)
+        if not 0 <= size <= _MOST_BYTES:
+            raise DataFileError(f"staged dataset {entry.path}: no dataset has {size} bytes")
+        return size
     if not stat.S_ISREG(found.st_mode):
         raise DataFileError(f"staged file {entry.path} is no regular file")
     if entry.content_length not in (None, found.st_size):

@@ -69,7 +69,9 @@ def planned(folder: Path, spec: TableSpec, history: Sequence[Commit]) -> ReadPla
 
 
 def with_sets(plan: ReadPlan, sets: Sequence[bytes | None]) -> ReadPlan:
-    return ReadPlan(plan.header, plan.files.append_column("deletes", pa.array(sets, pa.binary())))
+    index = plan.files.schema.get_field_index("deletes")
+    held = pa.array(sets, pa.binary())
+    return ReadPlan(plan.header, plan.files.set_column(index, "deletes", held))
 
 
 def delete_sets(plan: ReadPlan) -> list[bytes | None]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from io_core.deletes import Positions, decode, encode, union
+from io_core.errors import DataFileError
 from io_core.key_codes import KeyCodes, fingerprint, key_codes
 from io_core.key_index import (
     KeyIndex,
@@ -19,8 +20,8 @@ from io_core.key_index import (
     NewFile,
     Run,
     can_index,
+    index_of,
     kills,
-    mark,
     tidy,
 )
 from io_core.merge import Delta, merge
@@ -115,12 +116,16 @@ def unmarked(runs: tuple[Run, ...]) -> tuple[Run, ...]:
 
 
 def reopened(table: Table) -> KeyIndex:
-    """The table's index, its marks made again from the dead rows."""
+    """The table's index, made again from its files and the dead rows."""
     assert table.index is not None
-    name, position, runs = table.index
-    bare = unmarked(runs)
-    dead = {o: table.dead(o, position) for o in range(len(table.deltas))}
-    return mark(KeyIndex(name, position, bare), dead)
+    name, position, _ = table.index
+    files = [
+        NewFile(i, table.codes(delta.rows))
+        for i, delta in enumerate(table.deltas)
+        if not delta.delete_columns
+    ]
+    dead = {file.ordinal: table.dead(file.ordinal, position) for file in files}
+    return index_of(name, position, files, dead)
 
 
 def rows(*values: tuple[object, object]) -> pa.Table:
@@ -287,12 +292,20 @@ def test_without_its_marks_an_index_kills_a_row_twice_and_no_other() -> None:
     assert table.live(3).to_pylist() == [{"k": 2, "v": "b"}, {"k": 1, "v": "c"}]
 
 
-def test_marks_of_files_that_an_index_does_not_know_are_passed_over() -> None:
-    table = Table(["k"])
-    index = table.commit([Delta(rows((1, "a"), (2, "b")), 1)]).after
-    stray = {7: np.array([0, 1], np.uint32), 0: np.array([1, 900], np.uint32)}
-    assert living(mark(index, stray)) == [1]
-    assert living(mark(index, {})) == [2]
+def test_an_index_made_anew_holds_the_rows_that_live_and_passes_over_files_that_are_not_there() -> (
+    None
+):
+    files = [NewFile(3, key_codes([pa.chunked_array([[1, 2]])]))]
+    dead = {7: np.array([0, 1], np.uint32), 3: np.array([1], np.uint32)}
+    assert living(index_of(INT, 5, files, dead)) == [1]
+    assert living(index_of(INT, 5, files, {})) == [1, 2]
+    assert index_of(INT, 5, files, {3: np.array([0, 1], np.uint32)}) == KeyIndex(INT, 5)
+
+
+def test_a_dead_row_that_a_file_does_not_have_is_refused() -> None:
+    files = [NewFile(0, key_codes([pa.chunked_array([[1, 2]])]))]
+    with pytest.raises(DataFileError, match="row 2 is said to be dead, of a file with 2"):
+        index_of(INT, 5, files, {0: np.array([2], np.uint32)})
 
 
 def test_a_row_takes_16_bytes_of_an_index() -> None:

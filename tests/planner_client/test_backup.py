@@ -163,7 +163,7 @@ def test_a_copy_made_while_others_write_and_vacuum_is_one_moment(tmp_path: Path)
                 # Two tables that always hold the same.
                 with remote.transaction() as tx:
                     for name in ("t", "other"):
-                        mode = "auto" if name == "other" and x == 1 else "replace"
+                        mode: Any = "auto" if name == "other" and x == 1 else "replace"
                         remote.write(
                             pa.table({"x": [x]}),
                             namespace="ns",

@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
         catalog.write(pa.table({"p": [i % 3], "x": [i]}), **WHERE)
     catalog.write(pa.table({"p": [1], "x": [7]}), **WHERE, mode="replace_partition")
     catalog.write(pa.table({"p": [2], "x": [8]}), **WHERE)
-    keyed = {"namespace": "ns", "table": "k"}
+    keyed: dict[str, Any] = {"namespace": "ns", "table": "k"}
     catalog.write(pa.table({"id": [1, 2]}), **keyed, merge_keys=["id"])
     catalog.write(pa.table({"id": [1]}), **keyed, mode="delete")
     catalog.rename_table(**keyed, new_name="keyed")
@@ -117,7 +117,7 @@ def test_damage_within_a_file_is_found_by_looking_into_it(root: Path) -> None:
 
 def test_a_file_of_other_rows_is_found_by_looking_into_it(root: Path) -> None:
     client = Client(root)
-    table = {"namespace": "ns", "table": "padded"}
+    table: dict[str, Any] = {"namespace": "ns", "table": "padded"}
     session = client.catalog.stage(**table, mode="create", create_if_missing={"schema_def": None})
     os.makedirs(session.data_dir)
     path = f"{session.data_dir}/a.parquet"

@@ -190,6 +190,19 @@ def test_entries_may_be_plain_dictionaries(client: Client, where: dict[str, Any]
             client.catalog.commit(session=session, entries=entries)
 
 
+def test_a_few_rows_are_written_and_shown(client: Client, where: dict[str, Any]) -> None:
+    rows: list[dict[str, Any]] = [{"x": 7, "p": "a"}, {"x": 8}]
+    written = client.catalog.write_data(**where, data=rows, mode="add")
+    assert (written.written, written.records) == (True, 2)
+    found = client.catalog.preview(**where, filter_predicate={"gt": ["x", 6]})
+    assert sorted(row["x"] for row in found.sample_rows) == [7, 8]
+    assert {"x": 8, "p": None} in found.sample_rows
+    assert client.catalog.preview(**where, limit=1).sample_size == 1
+    with client.transaction():
+        client.catalog.write(pa.table({"x": [9], "p": ["a"]}), **where)
+        assert client.catalog.preview(**where).total_rows == 6
+
+
 WRITTEN: tuple[int, dict[str, str], bytes] = (
     200,
     {},
@@ -260,13 +273,13 @@ def test_attempts_of_one_request_have_one_id() -> None:
 
 
 def test_a_request_with_an_idempotency_key_is_sent_again() -> None:
-    gone = (404, {}, b"")
+    gone: tuple[int, dict[str, str], bytes] = (404, {}, b"")
     with (
         answering((503, {}, b""), gone) as (url, seen),
         pytest.raises(NotFoundError),
         Client(url) as client,
     ):
-        client.auth.create_user(user_id="me")
+        client.auth.create_user(user_id="me", role="READER")
     assert len({request["Idempotency-Key"] for request in seen}) == 1
     assert len(seen) == 2
 

@@ -22,6 +22,7 @@ from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.protocol.tables import CREATE_TABLE
 from planner_client.server.planner import HANDLERS, EmbeddedPlanner
 from planner_client.server.routing import Router
+from planner_client.server.transactions import CONTROL
 from planner_client.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Recording:
 
 def test_every_endpoint_has_a_handler_and_every_handler_an_endpoint() -> None:
     names = [endpoint.name for endpoint in ENDPOINTS]
-    assert sorted(names) == sorted(HANDLERS)
+    assert sorted(names) == sorted([*HANDLERS, *CONTROL])
     assert len({(e.method, e.path) for e in ENDPOINTS}) == len(ENDPOINTS)
 
 
@@ -81,6 +82,8 @@ def test_the_client_has_a_method_for_every_endpoint(tmp_path: Path) -> None:
     catalog.table_exists(**where)
     catalog.list_table_versions(**where)
     catalog.plan(**where)
+    catalog.write_data(**where, data={"x": [1]})
+    catalog.preview(**where)
     session = catalog.heartbeat(session=catalog.stage(**where))
     catalog.get_session(session_id=session.session_id)
     catalog.commit(session=session, entries=[])

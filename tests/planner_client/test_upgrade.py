@@ -106,7 +106,7 @@ def old_rows(root: Path, query: str) -> list[Any]:
         archive.extractall(root.parent / "again", filter="data")
     db = apsw.Connection(str(root.parent / "again" / LEDGER))
     try:
-        return db.execute(query).fetchall()
+        return list(db.execute(query))
     finally:
         db.close()
 

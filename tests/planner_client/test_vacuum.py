@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from io_core.errors import DeltaCATError, NotFoundError, RequestRejectedError
 from io_core.formats import parquet
@@ -157,7 +159,7 @@ def test_the_horizon_never_moves_back(
 def test_keys_beside_a_data_file_go_with_it(
     planner: EmbeddedPlanner, catalog: Catalog, clock: Clock
 ) -> None:
-    keyed = {"namespace": "ns", "table": "k"}
+    keyed: dict[str, Any] = {"namespace": "ns", "table": "k"}
     catalog.write(pa.table({"id": [1, 2]}), **keyed, merge_keys=["id"])
     catalog.write(pa.table({"id": [3]}), **keyed, mode="replace")
     assert sum(path.endswith(".keys") for path in on_disk(planner)) == 2
@@ -373,7 +375,7 @@ def dataset(folder: Path) -> Path:
 def test_a_dataset_that_is_a_folder_stays_or_goes_as_a_whole(
     planner: EmbeddedPlanner, catalog: Catalog, clock: Clock
 ) -> None:
-    lance = {"namespace": "ns", "table": "l"}
+    lance: dict[str, Any] = {"namespace": "ns", "table": "l"}
     catalog.create_table(**lance)
     whole = catalog.stage(**lance, format="lance")
     parts = catalog.stage(**lance, format="lance")
@@ -522,9 +524,10 @@ def test_a_dry_run_tells_the_truth_and_changes_nothing(
 
 
 def test_negative_times_are_refused(planner: EmbeddedPlanner) -> None:
-    for wrong in ({"keep_ns": -1}, {"grace_ns": -1}):
-        with pytest.raises(ValueError, match="must not be negative"):
-            vacuum(planner, **wrong)
+    with pytest.raises(ValueError, match="must not be negative"):
+        vacuum(planner, keep_ns=-1)
+    with pytest.raises(ValueError, match="must not be negative"):
+        vacuum(planner, grace_ns=-1)
 
 
 # Dies between the commit of the ledger and the first file that it deletes.
@@ -679,3 +682,94 @@ def test_the_command_shows_first_and_deletes_when_told(
         with pytest.raises(SystemExit):
             run_vacuum([*command, *wrong])
     assert "'7 weeks' is no time: write 7d, 12h, 30m, 45s or 0" in capsys.readouterr().err
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["add", "replace_partition", "replace"]), st.integers(0, 2)),
+        st.tuples(st.just("truncate"), st.just(0)),
+        st.tuples(st.just("rollback"), st.integers(1, 4)),
+        st.tuples(st.just("wait"), st.integers(1, 4)),
+        st.tuples(st.just("vacuum"), st.integers(0, 5)),
+    ),
+    min_size=3,
+    max_size=14,
+)
+
+
+class Story:
+    """A table whose every state is remembered, by the time that it is read at."""
+
+    def __init__(self, root: Path) -> None:
+        self.clock = Clock()
+        self.planner = EmbeddedPlanner(root, clock_ns=self.clock)
+        self.catalog = Catalog(InProcessTransport(self.planner), None)
+        scheme = {"keys": [{"key": ["p"]}]}
+        self.catalog.create_table(
+            **WHERE, schema=SCHEMA, partition_scheme=scheme, auto_create_namespace=True
+        )
+        self.states: list[tuple[int, list[tuple[int, int]]]] = [(self.clock(), [])]
+        self.next_x = 0
+        self.kept_since_ns = 0
+
+    def do(self, step: str, number: int) -> None:
+        now = self.states[-1][1]
+        if step == "wait":
+            self.clock.days(number)
+        elif step == "vacuum":
+            self.vacuum(number)
+        elif step == "rollback":
+            self.roll_back(number)
+        elif step == "truncate":
+            self.catalog.truncate_table(**WHERE)
+            self.remember([])
+        else:
+            self.next_x += 1
+            row = number, self.next_x
+            mode: Any = step
+            self.catalog.write(rows(row), **WHERE, mode=mode)
+            kept = {"add": now, "replace": []}.get(step, [r for r in now if r[0] != number])
+            self.remember([*kept, row])
+
+    def remember(self, state: list[tuple[int, int]]) -> None:
+        self.states.append((self.clock(), sorted(state)))
+
+    def roll_back(self, steps: int) -> None:
+        time_ns, state = self.states[-min(steps, len(self.states))]
+        if self.state_at(time_ns) is not None:
+            self.catalog.rollback_table(**WHERE, as_of=time_ns)
+            self.remember(state)
+
+    def state_at(self, time_ns: int) -> list[tuple[int, int]] | None:
+        """None where it has expired."""
+        try:
+            return read(self.catalog, as_of=time_ns)
+        except RequestRejectedError as error:
+            if error.code != "snapshot_expired":
+                raise
+            return None
+
+    def vacuum(self, days: int) -> None:
+        self.kept_since_ns = max(self.kept_since_ns, self.clock.now_ns - days * DAY_NS)
+        vacuum(self.planner, keep_ns=days * DAY_NS, grace_ns=0)
+        for time_ns, state in self.states:
+            found = self.state_at(time_ns)
+            assert found == state or (found is None and time_ns < self.kept_since_ns)
+        assert read(self.catalog) == self.states[-1][1]
+        assert sound(self.planner)
+
+
+@given(steps=STEPS)
+def test_whatever_happened_every_state_that_is_kept_can_be_read(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    story = Story(tmp_path_factory.mktemp("story") / "catalog")
+    for step, number in steps:
+        story.do(step, number)
+    story.vacuum(0)
+    story.clock.days(1)
+    story.vacuum(0)
+    # A day later nobody holds anything: what is there is what the table shows.
+    story.clock.days(1)
+    vacuum(story.planner, keep_ns=0, grace_ns=0)
+    assert on_disk(story.planner) == planned(story.catalog)
