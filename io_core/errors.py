@@ -177,7 +177,7 @@ class UnsupportedError(DeltaCATError, NotImplementedError):
     """Something the protocol knows and this release does not do."""
 
     code = "unsupported"
-    status = 501
+    status = 400
 
 
 class DataFileError(DeltaCATError, OSError):

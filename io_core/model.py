@@ -135,7 +135,10 @@ class ColumnStats(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One data file of a plan. Sizes are bytes on disk, counts are rows."""
+    """One data file of a plan. Sizes are bytes on disk, counts are rows.
+
+    `deletes` is this project's own: the file's dead rows, where the plan was asked for them.
+    """
 
     path: str
     content_type: str = "parquet"
@@ -147,6 +150,7 @@ class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_id: int | None = None
     sort_scheme_id: str | None = None
     column_stats: dict[str, ColumnStats] | None = None
+    deletes: bytes | None = None
 
     @property
     def extension(self) -> str:

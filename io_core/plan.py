@@ -35,6 +35,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.errors import UnsupportedError
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.model import (
     UNSORTED_ID,
@@ -181,7 +182,9 @@ class ReadPlan:
     def schema(self) -> pa.Schema:
         """The table's Arrow schema at this snapshot, with field ids in its metadata."""
         if self.header.schema_serialized is None:
-            raise ValueError(f"{self!r} is of a schemaless table")
+            raise UnsupportedError(
+                f"{self!r} is of a schemaless table: its files have no columns in common"
+            )
         return decode_schema(self.header.schema_serialized)
 
     @property
@@ -338,6 +341,7 @@ def _data_file(row: dict[str, Any], stats: dict[str, ColumnStats] | None) -> Dat
         schema_id=row["schema_id"],
         sort_scheme_id=row["sort_scheme_id"],
         column_stats=stats,
+        deletes=row["deletes"],
     )
 
 
@@ -381,7 +385,7 @@ def plan_from_wire(raw: bytes) -> ReadPlan:
             file.schema_id,
             file.sort_scheme_id,
             True,
-            None,
+            file.deletes,
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)

@@ -141,7 +141,15 @@ class OpenSink(msgspec.Struct, frozen=True):
 
 
 def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> list[WriteEntry]:
-    """Stage rows under a session, in new files; see `OpenSink.write`."""
+    """Stage rows under a session, in new files; see `OpenSink.write`.
+
+    Raises:
+        UnsupportedError: The session is for files of another format than Parquet.
+    """
+    if session.format != "parquet":
+        raise UnsupportedError(
+            f"rows are written as parquet alone: stage {session.format!r} files yourself, and commit them"
+        )
     schema = write_schema(session)
     conformed = conform(rows, schema, session)
     merge_keys = tuple(session.merge_keys or ())

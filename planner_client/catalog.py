@@ -116,6 +116,7 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
                 as_of=as_of,
                 partition_filter=partition_filter,
                 filter_predicate=filter_predicate,
+                delete_sets=True,
                 transaction=transaction,
                 catalog=catalog,
             )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "connect"]
 
 ENVIRONMENT = "DELTACAT_PLANNER"
-TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name, no token  # a variable's name, not a token
+TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name
 
 # Headers that identify a caller; they do not travel in a pickle.
 _SECRET = ("authorization", "cookie", "proxy-authorization")

@@ -40,6 +40,7 @@ class Plans(Resource):
         since: int | None = None,
         since_as_of: int | None = None,
         plan_token: str | None = None,
+        delete_sets: bool = False,
         transaction: Transaction | None = None,
         catalog: str | None = None,
     ) -> ReadPlan:
@@ -59,6 +60,7 @@ class Plans(Resource):
             include_files: False asks for totals, schema and snapshot alone.
             since: A snapshot: plan the files that were added after it.
             since_as_of: Nanoseconds since the epoch: plan the files that were added from then on.
+            delete_sets: Whether the plan is to carry files' dead rows, for readers that leave them out.
             plan_token: Of an earlier page of the same question, to plan another page of it.
             transaction: See `Client.transaction`.
             catalog: None means the client's own.
@@ -84,6 +86,7 @@ class Plans(Resource):
             since=since,
             since_as_of=since_as_of,
             plan_token=plan_token,
+            delete_sets=delete_sets,
         )
         return self._calls.read(
             PLAN, request, transaction=transaction, catalog=catalog, as_of=as_of

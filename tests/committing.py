@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 
     from planner_client.protocol.endpoint import Endpoint, Request
 
-__all__ = ["ASIDE", "NAMESPACE", "Ended", "Nursery", "Task", "Tried", "commit_number", "files_after", "named"]
+__all__ = [
+    "ASIDE",
+    "NAMESPACE",
+    "Ended",
+    "Nursery",
+    "Task",
+    "Tried",
+    "commit_number",
+    "files_after",
+    "named",
+]
 
 NAMESPACE = "ns"
 ASIDE = "aside"
@@ -199,9 +209,7 @@ def _work(task: Task) -> None:
         _say("ack", str(number).encode())
 
 
-def _begun(
-    planner: EmbeddedPlanner, number: int, task: Task
-) -> tuple[Endpoint[Any, Any], Request]:
+def _begun(planner: EmbeddedPlanner, number: int, task: Task) -> tuple[Endpoint[Any, Any], Request]:
     """A commit, but for its last call."""
     held, file = named(number, task.every), task.file
     if len(held) == 1:
@@ -217,9 +225,7 @@ def _begun(
     # Somebody else commits meanwhile: the transaction has to look whether that conflicts.
     aside = {"number": number}
     planner.call(ALTER_NAMESPACE, AlterNamespace(namespace=ASIDE, properties=aside))
-    request = CommitTransaction(
-        **within, transaction_version=version, operation_id=f"op-{number}"
-    )
+    request = CommitTransaction(**within, transaction_version=version, operation_id=f"op-{number}")
     return _ENDPOINTS["commit_transaction"], request
 
 

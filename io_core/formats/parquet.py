@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from io_core.errors import DataFileError
+from io_core.errors import DataFileError, SchemaValidationError
 from io_core.literal import dump_literal, kind_of
 from io_core.model import ColumnStats, WriteEntry
 from io_core.storage import local_path
@@ -56,11 +56,15 @@ def write(table: pa.Table, path: str) -> None:
 
     Raises:
         FileExistsError: The path is taken: data files are never overwritten.
+        SchemaValidationError: Parquet has no place for a column's type.
     """
     with open(local_path(path), "xb") as out:
-        pq.write_table(
-            table, out, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=True
-        )
+        try:
+            pq.write_table(
+                table, out, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=True
+            )
+        except pa.ArrowNotImplementedError as error:
+            raise SchemaValidationError(f"rows cannot be written as parquet: {error}") from error
 
 
 def nan_counts(table: pa.Table) -> dict[str, int]:

@@ -45,8 +45,6 @@ __all__ = ["DeleteSets", "advance"]
 # Entries of all indexes in memory, at about 16 bytes each; partitions with more rows are merged.
 _MOST_ENTRIES = 64_000_000
 _MOST_ROWS = 32_000_000
-# Rows whose keys are read while the commit waits: at most about a second's worth.
-_MOST_AT_ONCE = 4_000_000
 _KILLING = frozenset({"upsert", "replace", "replace_partition"})
 _LIVE = np.iinfo(np.int64).max
 
@@ -74,9 +72,13 @@ class DeleteSets:
     """Key indexes of the partitions that are written to, and the thread that makes large ones.
 
     Threads share it.
+
+    Attributes:
+        most_at_once: Rows whose keys are read while a commit waits: at most about a second's worth.
     """
 
     def __init__(self) -> None:
+        self.most_at_once = 4_000_000
         self._lock = threading.Lock()
         self._indexes: OrderedDict[_Key, KeyIndex] = OrderedDict()
         # What is left to the thread, by version; guarded by `_turn`, as the thread is.
@@ -92,7 +94,7 @@ class DeleteSets:
                 self._due[change.version_id] = change
                 return
         try:
-            self._advance(planner, change, most=_MOST_AT_ONCE)
+            self._advance(planner, change, most=self.most_at_once)
         except _Later:
             self._leave(planner, change)
 

@@ -15,6 +15,7 @@ from planner_client.server.kill_records import renumber_kills
 from planner_client.server.partitions import fold_partitions
 from planner_client.server.segments import (
     CORE,
+    Run,
     core_runs,
     file_count,
     hash_runs,
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     import apsw
     import numpy.typing as npt
-
-    from planner_client.server.segments import Run
 
 __all__ = ["file_table", "forget", "paths_in", "paths_of"]
 
@@ -139,39 +138,39 @@ def _renumber(
     """Write the files from `start` on anew without those that are gone."""
     end = start + len(gone)
     held = file_table(db, version_id, start, end)
-    kept = np.flatnonzero(~gone)
+    stays = pa.array(~gone)
+    held = held.filter(stays)
     columns = {
-        "core": held.select(CORE.names).take(kept),
-        "path": held.select(["path"]).take(kept),
-        "hash": held.select(["hash"]).take(kept),
+        "core": held.select(CORE.names),
+        "path": held.select(["path"]),
+        "hash": held.select(["hash"]),
     }
     for field in schemas_of(View(db, latest(db)), version_id)[-1] or ():
         runs = (
             [] if kind_of(field.type) == "other" else stats_runs(db, version_id, field, start, end)
         )
         if runs:
-            columns[f"stats:{field.metadata[FIELD_ID].decode()}"] = _taken(runs, start, kept)
+            columns[f"stats:{field.metadata[FIELD_ID].decode()}"] = _whole(runs, start, end).filter(
+                stays
+            )
     db.execute(
         "DELETE FROM segment WHERE version_id = ? AND name <> 'partitions' AND first >= ?",
         (version_id, start),
     )
-    for at in range(0, len(kept), _RUN):
+    for at in range(0, len(held), _RUN):
         run = {name: table.slice(at, _RUN) for name, table in columns.items()}
         run["core"] = _with_own_profiles(run["core"])
         insert_columns(db, version_id, start + at, run)
 
 
-def _taken(runs: Sequence[Run], start: int, kept: npt.NDArray[np.int64]) -> pa.Table:
-    """Statistics of the files that stay; unknown where no run has any."""
-    index = np.full(int(kept[-1]) + 1 if len(kept) else 0, -1)
-    at = 0
-    for run in runs:
-        first = run.first - start
-        place = index[first : first + len(run.table)]
-        place[:] = np.arange(at, at + len(place))
-        at += len(run.table)
-    wanted = index[kept]
-    return pa.concat_tables([run.table for run in runs]).take(pa.array(wanted, mask=wanted < 0))
+def _whole(runs: Sequence[Run], start: int, end: int) -> pa.Table:
+    """Statistics of the files from `start` on and before `end`; unknown where no run has any."""
+    shape = runs[0].table.schema
+    parts, at = [shape.empty_table()], start
+    for first, table in [*runs, Run(end, shape.empty_table())]:
+        parts += [pa.table([pa.nulls(first - at, f.type) for f in shape], schema=shape), table]
+        at = first + len(table)
+    return pa.concat_tables(parts)
 
 
 def _with_own_profiles(core: pa.Table) -> pa.Table:

@@ -54,6 +54,7 @@ def preview(planner: EmbeddedPlanner, request: Preview) -> Previewed:
             table=request.table,
             table_version=request.table_version,
             filter_predicate=request.filter_predicate,
+            delete_sets=True,
             transaction_id=request.transaction_id,
             transaction_version=request.transaction_version,
         ),

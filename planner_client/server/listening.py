@@ -22,6 +22,8 @@ _PATIENCE_S = 60
 _KEEP_ALIVE_S = 75
 # For a caller to read what it was sent last.
 _LINGER_S = 1.0
+
+
 def _refusal(status: bytes, code: str, message: str) -> bytes:
     """A whole answer in the protocol's envelope, to what never became a request."""
     error = {"code": code, "message": message, "retryable": False, "details": {}}
@@ -89,14 +91,16 @@ class BoundedHeads(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse()
+            self._refuse(
+                b"431 Request Header Fields Too Large",
+                "request_too_large",
+                f"URL and headers are longer than {MAX_HEAD_BYTES} bytes: "
+                "send a long predicate in the body",
+            )
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not take for HTTP."""
-        self.transport.write(
-            _refusal(b"400 Bad Request", "invalid_request", f"{msg} It is not HTTP/1.1 as RFC 9112 has it")
-        )
-        self.transport.close()
+        self._refuse(b"400 Bad Request", "invalid_request", f"{msg} Send HTTP/1.1.")
 
     def shutdown(self) -> None:
         """Close, once no request is under way."""
@@ -109,14 +113,9 @@ class BoundedHeads(HttpToolsProtocol):
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             self.transport.abort()
 
-    def _refuse(self) -> None:
+    def _refuse(self, status: bytes, code: str, message: str) -> None:
         self._refused = True
-        message = (
-            f"URL and headers are longer than {MAX_HEAD_BYTES} bytes: "
-            "send a long predicate in the body"
-        )
-        status = b"431 Request Header Fields Too Large"
-        self.transport.write(_refusal(status, "request_too_large", message))
+        self.transport.write(_refusal(status, code, message))
         # Closed at once, what the caller still sends would make it lose the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -178,7 +178,8 @@ def _plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
         if view.own < 0:
             token = _Token(view.base, question)
             header = msgspec.structs.replace(header, plan_token=_write_token(token))
-    if header.truncated and request.file_offset == 0 and snapshot is None and request.as_of is None:
+    unpinned = snapshot is None and request.as_of is None and request.transaction_id is None
+    if header.truncated and request.file_offset == 0 and unpinned:
         planner.plans.paged(planner.caller, question, view.base, planner.store.clock_ns())
     return ReadPlan(header, files)
 

@@ -244,11 +244,13 @@ class _Place:
         return _size(entry, path, format)
 
     def _check_real(self, entry: WriteEntry, path: str) -> None:
-        """Raise where a link leads out of the session's directory."""
+        """Raise where a link leads out of the session's directory, or stands in its place."""
         folder = os.path.dirname(path)
         if folder in self._sound and not os.path.islink(path):
             return
-        inside = os.path.realpath(self._inside)
+        # Where the catalog keeps its data may be a link; what belongs to the session is none.
+        data, *own = os.path.normpath(self._inside).rsplit(os.sep, 2)
+        inside = os.path.join(os.path.realpath(data), *own)
         if not os.path.realpath(path).startswith(inside + os.sep):
             raise RequestRejectedError(
                 f"entry {entry.path} is a link that leads out of the session's data_dir"

@@ -298,7 +298,7 @@ def test_an_index_made_anew_holds_the_rows_that_live_and_passes_over_files_that_
     files = [NewFile(3, key_codes([pa.chunked_array([[1, 2]])]))]
     dead = {7: np.array([0, 1], np.uint32), 3: np.array([1], np.uint32)}
     assert living(index_of(INT, 5, files, dead)) == [1]
-    assert living(index_of(INT, 5, files, {})) == [1, 2]
+    assert living(index_of(INT, 5, files, {})) == [2]
     assert index_of(INT, 5, files, {3: np.array([0, 1], np.uint32)}) == KeyIndex(INT, 5)
 
 

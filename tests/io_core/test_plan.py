@@ -107,7 +107,7 @@ def test_a_plan_of_another_planner_may_leave_everything_out_that_has_a_default()
     assert found.paths == ["/a.parquet"]
     assert found.column("content_type") == ["parquet"]
     assert found.files.schema.names == FILE_COLUMNS.names
-    with pytest.raises(ValueError, match="schemaless"):
+    with pytest.raises(UnsupportedError, match="schemaless"):
         assert found.schema
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,11 @@ WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 SCHEMA = pa.schema([("p", pa.int64()), ("x", pa.int64())])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog with some of everything: partitions, ended ones, sessions, a transaction."""
-    client = Client(tmp_path / "catalog")
+    folder = tmp_path_factory.mktemp("made")
+    client = Client(folder / "catalog")
     catalog = client.catalog
     catalog.create_table(
         **WHERE,
@@ -52,6 +54,13 @@ def root(tmp_path: Path) -> Path:
     catalog.commit(session=session, entries=entries, transaction=transaction)
     catalog.stage(**WHERE)
     client.close()
+    return folder / "catalog"
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoiled."""
+    shutil.copytree(made, tmp_path / "catalog")
     return tmp_path / "catalog"
 
 
@@ -167,6 +176,9 @@ def test_a_file_of_other_rows_is_found_by_looking_into_it(root: Path) -> None:
         ("UPDATE segment SET body = x'78' WHERE name = '*'", "of file 64 cannot be read"),
         ("UPDATE segment SET encoding = 'new' WHERE name = 'path'", "upgrade deltacat-sources"),
         ("DELETE FROM partition WHERE partition_id = 1", "is of partition 1, which does not exist"),
+        ("INSERT INTO kill VALUES (99, 1, 999, 1, 0, x'')", "dead rows of file 999, which does"),
+        ("INSERT INTO kill VALUES (99, 1, 0, 1, 0, x'78')", "dead rows of file 0 at snapshot 1"),
+        ("INSERT INTO killed VALUES (1, 999, 1)", "dead rows are known of partition 999"),
         ("UPDATE partition SET begin_seq = 60 WHERE partition_id = 1", "outside of its partition"),
     ],
 )

@@ -313,7 +313,9 @@ def test_a_session_conflicts_with_what_was_committed_since_it_was_staged(
     when = MATRIX["add" if kind == "append" else kind][other_kind]  # type: ignore[index]  # a kind
     if when == "always" or (when == "same partition" and partition == 0):
         before = mine.snapshot
-        with pytest.raises(ConcurrentModificationError, match="another commit came first") as caught:
+        with pytest.raises(
+            ConcurrentModificationError, match="another commit came first"
+        ) as caught:
             commit(mine, session, entries)
         assert caught.value.details["conflict_class"] == "retryable_stale_read"
         assert caught.value.details["blocking_snapshot"] == before

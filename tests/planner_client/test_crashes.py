@@ -181,7 +181,9 @@ def test_a_kill_at_a_point_of_a_commit_leaves_all_of_it_or_nothing(
 ) -> None:
     count, every = 0, EVERY
     for nth in (1, 3):
-        task = Task(str(root), file, count, every=every, last=count + 200, point=point, nth=nth, often=True)
+        task = Task(
+            str(root), file, count, every=every, last=count + 200, point=point, nth=nth, often=True
+        )
         ended = nursery.run(task)
         assert ended.signal == signal.SIGKILL, f"no commit passes {point!r}"
         count = settle(root, ended, count, every)

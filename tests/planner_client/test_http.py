@@ -158,7 +158,7 @@ REFUSALS: dict[str, tuple[Callable[[Client], object], type[DeltaCATError], int]]
     ),
     "column": (lambda c: c.catalog.plan(**WHERE, columns=["kk"]), SchemaValidationError, 400),
     "mode": (lambda c: c.catalog.stage(**WHERE, mode="append"), SchemaValidationError, 400),
-    "transform": (lambda c: c.catalog.create_table(**SORTED), UnsupportedError, 501),
+    "transform": (lambda c: c.catalog.create_table(**SORTED), UnsupportedError, 400),
     "file": (wrong_file, DataFileError, 400),
 }  # fmt: skip
 

@@ -254,9 +254,7 @@ class Machine(RuleBasedStateMachine):
     # --- namespaces and tables ----------------------------------------------------------------------
 
     @rule(by=who, where=wheres, change=changes, index=st.integers(0, 3))
-    def change(
-        self, by: int, where: tuple[str, str], change: tuple[Any, ...], index: int
-    ) -> None:
+    def change(self, by: int, where: tuple[str, str], change: tuple[Any, ...], index: int) -> None:
         client = self.clients[by]
         txn, handle = self.running(index, client)
         operation, call = self.operation(client, where, change)
@@ -320,7 +318,12 @@ class Machine(RuleBasedStateMachine):
     # --- writes -------------------------------------------------------------------------------------
 
     def stage(
-        self, client: Catalog, where: tuple[str, str], mode: Any, kind: tuple[bool, bool], index: int
+        self,
+        client: Catalog,
+        where: tuple[str, str],
+        mode: Any,
+        kind: tuple[bool, bool],
+        index: int,
     ) -> Session | None:
         txn, handle = self.running(index, client)
         keyed, parted = kind

@@ -451,6 +451,26 @@ def test_statistics_and_columns_of_large_commits_survive(
     assert sound(planner)
 
 
+def test_dead_rows_follow_their_files(
+    planner: EmbeddedPlanner, catalog: Catalog, clock: Clock
+) -> None:
+    keyed: dict[str, Any] = {"namespace": "ns", "table": "k"}
+    scheme = {"keys": [{"key": ["p"]}]}
+    catalog.create_table(**keyed, schema=SCHEMA, partition_scheme=scheme, merge_keys=["x"])
+    for p in (0, 1, 0, 1):
+        catalog.write(rows(*((p, x) for x in range(20))), **keyed)
+    catalog.write(rows((0, 7)), **keyed, mode="replace_partition")
+    catalog.write(rows((1, 3), (1, 4)), **keyed, mode="delete")
+    before = catalog.read(**keyed).sort_by("x").to_pylist()
+    assert len(before) == 19
+    clock.days(8)
+    assert vacuum(planner).expired.files == 4
+    assert catalog.read(**keyed).sort_by("x").to_pylist() == before
+    catalog.write(rows((1, 5)), **keyed, mode="delete")
+    assert catalog.read(**keyed).num_rows == 18
+    assert sound(planner)
+
+
 def test_what_is_old_leaves_the_ledger_and_what_is_needed_stays(
     planner: EmbeddedPlanner, catalog: Catalog, clock: Clock
 ) -> None:

@@ -1,0 +1,603 @@
+"""Do plans with delete sets show the rows that a merge leaves, whatever happened, and only what is sure?"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from io_core.deletes import count, union
+from io_core.errors import ConcurrentModificationError
+from io_core.execute import read_plan
+from io_core.formats.parquet import entry_of
+from io_core.formats.parquet import write as write_parquet
+from io_core.key_files import key_path
+from io_core.model import TableRef
+from io_core.predicate import parse
+from io_core.scan import Scan
+from io_core.schema import decode_schema
+from io_core.sink import OpenSink
+from planner_client import Client
+from planner_client.protocol.inline import WRITE_INLINE, WriteInline
+from planner_client.protocol.plans import PLAN, PlanRequest
+from planner_client.server.planner import EmbeddedPlanner
+from planner_client.server.vacuum import vacuum
+from tests.oracle import Commit, Row, Table, answer, canonical, rows_of, table_of
+from tests.strategies import TYPES, TableSpec, histories, predicates, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from io_core.plan import ReadPlan
+
+# Any: keyword arguments of every call, and the wire's JSON.
+WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
+REF = TableRef.parse("ns.t")
+Ast = dict[str, Any] | None
+PLAIN = [t for t in TYPES if t in (pa.int64(), pa.string(), pa.float64(), pa.date32())]
+SCHEMA = pa.schema([("k", pa.int64()), ("p", pa.int64()), ("v", pa.int64())])
+KEYED = TableSpec(SCHEMA, ("k",))
+DIVIDED = TableSpec(SCHEMA, ("k",), ("p",))
+DAY_NS = 86_400 * 10**9
+
+
+def row(k: int | str | None, p: int, v: int) -> Row:
+    return {"k": k, "p": p, "v": v}
+
+
+class Past(NamedTuple):
+    """A snapshot that was, the moment after it, and what the oracle had then."""
+
+    snapshot: int
+    time_ns: int
+    table: Table
+
+
+class World:
+    """One keyed table, two clients that write it, and the oracle's."""
+
+    def __init__(self, root: Path, spec: TableSpec) -> None:
+        self.root = root
+        self.spec = spec
+        self.clients = [Client(root), Client(root)]
+        # Plans for itself, and never writes.
+        self.planner = EmbeddedPlanner(root)
+        self.clients[0].catalog.create_table(
+            **WHERE,
+            schema=spec.schema,
+            merge_keys=spec.merge_keys,
+            partition_scheme=spec.partition_scheme,
+            auto_create_namespace=True,
+        )
+        self.table = spec.table()
+        self.past: list[Past] = []
+        self.remember()
+
+    def remember(self) -> None:
+        """Keep the latest snapshot for later questions."""
+        with self.planner.store.read() as db:
+            query = "SELECT seq, committed_ns FROM revision ORDER BY seq DESC LIMIT 1"
+            snapshot, time_ns = db.execute(query).fetchone()
+        self.past.append(Past(snapshot, time_ns + 1, copy.deepcopy(self.table)))
+
+    def commit(self, *commits: Commit, who: int = 0, per_file: int = 1_000_000) -> None:
+        """Write, and several writes in one transaction."""
+        client = self.clients[who]
+        if len(commits) == 1:
+            self.write(client, commits[0], per_file)
+        else:
+            with client.transaction():
+                for commit in commits:
+                    self.write(client, commit, per_file)
+        self.table.apply(commits)
+        self.remember()
+
+    def write(self, client: Client, commit: Commit, per_file: int) -> None:
+        client.catalog.write(
+            self.arrow(commit), **WHERE, mode=commit.mode, max_rows_per_file=per_file
+        )
+
+    def arrow(self, commit: Commit) -> pa.Table:
+        is_delete = commit.mode == "delete"
+        return table_of(commit.rows, self.spec.delete_schema if is_delete else self.spec.schema)
+
+    def staged(self, commit: Commit, who: int = 0) -> tuple[OpenSink, list[Any]]:
+        """A write whose files lie there, not yet committed."""
+        client = self.clients[who]
+        session = client.catalog.stage(**WHERE, mode=commit.mode)
+        sink = OpenSink(client, session, f"op_{uuid.uuid4().hex}")
+        return sink, list(sink.write(self.arrow(commit)))
+
+    def commit_without_advancing(self, commit: Commit, who: int = 0) -> None:
+        """As a crash right after a commit leaves it: its files cannot be read at that moment."""
+        sink, entries = self.staged(commit, who)
+        held = {entry.path: Path(entry.path).read_bytes() for entry in entries}
+        for path, body in held.items():
+            Path(path).write_bytes(bytes(len(body)))
+            os.unlink(key_path(path))
+        sink.commit(entries)
+        for path, body in held.items():
+            Path(path).write_bytes(body)
+        self.table.apply([commit])
+        self.remember()
+
+    def rollback(self, to: Past, who: int = 0) -> None:
+        self.clients[who].catalog.rollback_table(**WHERE, as_of=to.time_ns)
+        self.table = copy.deepcopy(to.table)
+        self.remember()
+
+    def truncate(self, who: int = 0) -> None:
+        self.clients[who].catalog.truncate_table(**WHERE)
+        self.table = self.spec.table()
+        self.remember()
+
+    def restart(self, who: int = 0) -> None:
+        self.clients[who].close()
+        self.clients[who] = Client(self.root)
+
+    def forget(self, *tables: str) -> None:
+        """Take what is derived out of the ledger."""
+        with self.planner.store.locked() as db:
+            for table in tables:
+                db.execute(f"DELETE FROM {table}")
+
+    def key_files(self) -> list[Path]:
+        return sorted(self.root.rglob("*.keys"))
+
+    def plan(self, *, sets: bool, snapshot: int | None = None, ast: Ast = None) -> ReadPlan:
+        request = PlanRequest(**WHERE, snapshot=snapshot, filter_predicate=ast, delete_sets=sets)
+        return self.planner.call(PLAN, request)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a plan of the latest snapshot carries dead rows."""
+        return knows(self.plan(sets=True))
+
+    def check(self, asts: Sequence[Ast] = (None,), past: Sequence[Past] | None = None) -> None:
+        """Compare plans with sets, plans without, and the oracle."""
+        for then in self.past[-1:] if past is None else past:
+            for ast in asts:
+                wanted = answer(then.table.rows(), self.spec.schema, ast=ast)
+                for sets in (True, False):
+                    plan = self.plan(sets=sets, snapshot=then.snapshot, ast=ast)
+                    found = rows_of(read_plan(plan, predicate=parse(ast)))
+                    what = f"snapshot {then.snapshot}, sets {sets}, {ast}"
+                    assert canonical(found, ordered=True) == canonical(wanted, ordered=True), what
+        self.check_scan()
+
+    def check_scan(self) -> None:
+        """What a user's scan shows."""
+        plan = Scan(REF, self.clients[0]).plan()
+        assert canonical(rows_of(read_plan(plan))) == canonical(self.table.rows())
+
+
+def knows(plan: ReadPlan) -> bool:
+    """Whether a plan carries the dead rows of each of its files."""
+    return bool(plan.files.column("deletes").null_count == 0)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[TableSpec], World]:
+    return lambda spec: World(tmp_path / uuid.uuid4().hex, spec)
+
+
+# --- any history ------------------------------------------------------------------------------------
+
+
+Step = tuple[str, Any]
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> tuple[TableSpec, list[Step], list[Ast]]:
+    """A keyed table, what happens to it, and what is asked after each step."""
+    spec = draw(specs(types=PLAIN, keyed=True))
+    commit = histories(spec, max_commits=1, replaces=True).map(lambda h: h[0])
+    who, per_file = st.integers(0, 1), st.sampled_from([1, 2, 5, 1_000_000])
+    several = st.tuples(st.lists(commit, min_size=1, max_size=3), who, per_file)
+    several |= st.tuples(st.lists(commit, min_size=1, max_size=1), who, per_file)
+    step = st.one_of(
+        st.tuples(st.just("commit"), several),
+        st.tuples(st.just("commit"), several),
+        st.tuples(st.just("commit"), several),
+        st.tuples(st.just("crash"), st.tuples(commit, who)),
+        st.tuples(st.just("rollback"), st.tuples(st.integers(0, 20), who)),
+        st.tuples(st.just("truncate"), who),
+        st.tuples(st.just("restart"), who),
+        st.tuples(st.just("forget"), st.sampled_from([("killed",), ("kill", "killed")])),
+        st.tuples(st.just("lose keys"), st.booleans()),
+        st.tuples(st.just("vacuum"), st.none()),
+    )
+    steps = draw(st.lists(step, min_size=2, max_size=8))
+    asts = draw(st.lists(predicates(spec.schema, max_leaves=3), max_size=3))
+    return spec, steps, [None, *asts]
+
+
+class Story(World):
+    """A world to which steps happen; knows whether the latest snapshot's dead rows have to be known."""
+
+    complete = True
+    # The oldest snapshot that vacuum left.
+    horizon = 0
+
+    def happen(self, step: Step) -> None:
+        what, of = step
+        match what:
+            case "commit":
+                commits, who, per_file = of
+                self.commit(*commits, who=who, per_file=per_file)
+                self.complete = True
+            case "crash":
+                self.commit_without_advancing(*of)
+                self.complete = False
+            case "rollback":
+                index, who = of
+                kept = [p for p in self.past if p.snapshot >= self.horizon]
+                self.rollback(kept[index % len(kept)], who)
+                self.complete = True
+            case "truncate":
+                self.truncate(of)
+                self.complete = True
+            case "forget":
+                self.forget(*of)
+                self.complete = False
+            case "lose keys":
+                self.lose_keys(damage=of)
+            case "vacuum":
+                self.horizon = vacuum(self.planner, keep_ns=0, grace_ns=DAY_NS).horizon
+            case "restart":
+                self.restart(of)
+
+    def lose_keys(self, *, damage: bool) -> None:
+        for path in self.key_files():
+            if damage:
+                body = bytearray(path.read_bytes())
+                body[len(body) // 2 :] = bytes(len(body) - len(body) // 2)
+                path.unlink()
+                path.write_bytes(body)
+            else:
+                path.unlink()
+
+
+@given(stories())
+def test_whatever_happens_sets_say_what_a_merge_says_at_every_snapshot(
+    story: tuple[TableSpec, list[Step], list[Ast]],
+) -> None:
+    spec, steps, asts = story
+    with tempfile.TemporaryDirectory() as folder:
+        world = Story(Path(folder) / "catalog", spec)
+        for step in steps:
+            world.happen(step)
+            world.check(asts)
+            assert world.is_known or not world.complete
+        kept = [p for p in world.past if p.snapshot >= world.horizon]
+        world.check(asts[:2], kept)
+        world.restart()
+        world.check(asts[:2], kept)
+
+
+def test_sets_rule_out_files_by_columns_that_a_merge_may_not_look_at(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(KEYED)
+    world.commit(Commit("merge", (row(1, 0, 10), row(2, 0, 20))))
+    world.commit(Commit("merge", (row(1, 0, 50),)))
+    ast = {"lt": ["v", 30]}
+    assert len(world.plan(sets=False, ast=ast).files) == 2
+    assert len(world.plan(sets=True, ast=ast).files) == 1
+    world.check([ast])
+
+
+def test_sets_at_earlier_snapshots_are_those_of_then(make: Callable[[TableSpec], World]) -> None:
+    world = make(KEYED)
+    for v in range(40):
+        # More commits than a file's records are joined at.
+        world.commit(Commit("merge", tuple(row(k, 0, v) for k in range(40) if k != v)))
+    world.check(past=world.past)
+    assert all(knows(world.plan(sets=True, snapshot=p.snapshot)) for p in world.past[1:])
+
+
+def test_a_delete_lists_no_file_and_changes_what_identifies_the_snapshot(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(KEYED)
+    world.commit(Commit("merge", (row(1, 0, 1), row(None, 0, 2))))
+    before = world.plan(sets=True).header.snapshot_id
+    world.commit(Commit("delete", ({"k": None},)))
+    plan = world.plan(sets=True)
+    assert plan.files.column("delta_type").to_pylist() == ["upsert"]
+    assert plan.header.snapshot_id not in (None, before)
+    world.check()
+
+
+# --- what is complete -------------------------------------------------------------------------------
+
+
+def delete_by_value(world: World, p: int, v: int) -> None:
+    """Delete the rows of a partition that have a value in a column which is no key."""
+    client = world.clients[0]
+    session = client.catalog.stage(**WHERE, mode="delete")
+    schema = decode_schema(session.schema_serialized or "")
+    schema = pa.schema([schema.field("v")])
+    path = os.path.join(session.data_dir, "by-value.parquet")
+    os.makedirs(session.data_dir)
+    write_parquet(pa.table([[v]], schema=schema), path)
+    entry = entry_of(path, schema, partition_values=[p])
+    entry = msgspec.structs.replace(entry, entry_params={"equality_field_locators": ["v"]})
+    client.commit(session=session, entries=[entry])
+
+
+def test_a_delete_by_other_columns_leaves_its_partition_to_be_merged_until_it_is_replaced(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(DIVIDED)
+    world.commit(Commit("merge", (row(1, 0, 1), row(2, 0, 2), row(3, 1, 1))))
+    assert world.is_known
+    delete_by_value(world, 0, 2)
+    # The oracle deletes by key.
+    world.table.apply([Commit("delete", ({"k": 2, "p": 0},))])
+    world.remember()
+    for v in range(3):
+        assert not world.is_known
+        world.check(past=world.past)
+        world.commit(Commit("merge", (row(1, 0, v), row(3, 1, v))))
+    world.commit(Commit("replace_partition", (row(5, 0, 5),)))
+    assert world.is_known
+    world.check(past=world.past)
+
+
+@pytest.mark.parametrize("who", [0, 1], ids=["same planner", "another one"])
+def test_what_was_not_looked_for_after_a_commit_is_found_after_the_next(
+    make: Callable[[TableSpec], World], who: int
+) -> None:
+    world = make(KEYED)
+    world.commit(Commit("merge", (row(1, 0, 1), row(2, 0, 1))))
+    world.commit_without_advancing(Commit("merge", (row(1, 0, 2),)))
+    world.commit_without_advancing(Commit("delete", ({"k": 2},)))
+    assert not world.is_known
+    assert knows(world.plan(sets=True, snapshot=world.past[1].snapshot))
+    world.check(past=world.past)
+    world.commit(Commit("merge", (row(3, 0, 3),)), who=who)
+    assert world.is_known
+    assert world.plan(sets=True).files.num_rows == 3
+    world.check(past=world.past)
+
+
+def test_a_partition_that_cannot_be_read_does_not_keep_others_from_being_known(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(DIVIDED)
+    world.commit(Commit("merge", (row(1, 0, 1), row(1, 1, 1))))
+    world.restart()
+    lost = [p for p in world.root.rglob("*.parquet") if entry_rows(p) == [0]]
+    body = lost[0].read_bytes()
+    lost[0].write_bytes(bytes(len(body)))
+    Path(key_path(str(lost[0]))).unlink()
+    world.commit(Commit("merge", (row(1, 0, 2), row(1, 1, 2))))
+    with world.planner.store.read() as db:
+        positions = [p for (p,) in db.execute("SELECT position FROM killed ORDER BY position")]
+    assert positions[0] < positions[1]
+    lost[0].write_bytes(body)
+    world.check()
+    world.commit(Commit("merge", (row(1, 1, 3),)))
+    assert world.is_known
+    world.check(past=world.past)
+
+
+def entry_rows(path: Path) -> list[int]:
+    import pyarrow.parquet as pq
+
+    return list(dict.fromkeys(pq.read_table(path).column("p").to_pylist()))
+
+
+def test_records_that_nobody_vouches_for_are_made_anew(make: Callable[[TableSpec], World]) -> None:
+    world = make(KEYED)
+    for v in range(20):
+        world.commit(Commit("merge", tuple(row(k, 0, v) for k in range(24) if k != v)))
+    world.forget("killed")
+    world.restart()
+    for v in range(20):
+        world.commit(Commit("merge", (row(v, 0, 100),)))
+    assert world.is_known
+    world.check(past=world.past)
+
+
+def test_rows_written_in_a_call_are_looked_at_too(make: Callable[[TableSpec], World]) -> None:
+    world = make(KEYED)
+    for v in (1, 2):
+        data = {"k": [1], "p": [0], "v": [v]}
+        world.planner.call(WRITE_INLINE, WriteInline(**WHERE, data=data, mode="merge"))
+        world.table.apply([Commit("merge", (row(1, 0, v),))])
+        world.remember()
+    assert world.is_known
+    world.check(past=world.past)
+
+
+def test_a_key_whose_type_grew_is_the_same_key(make: Callable[[TableSpec], World]) -> None:
+    narrow = pa.schema([("k", pa.int32()), ("p", pa.int64()), ("v", pa.int64())])
+    world = make(TableSpec(narrow, ("k",)))
+    world.commit(Commit("merge", (row(1, 0, 1), row(-2, 0, 1))))
+    grow = {"op": "update_type", "field_locator": "k", "new_type": "int64"}
+    world.clients[0].catalog.alter_table(
+        **WHERE, schema_updates={"operations": [grow]}
+    )
+    world.spec = KEYED
+    world.table.schema = SCHEMA
+    for who in (0, 1):
+        world.commit(Commit("merge", (row(1, 0, 2), row(-2, 0, who))), who=who)
+        assert world.is_known
+        world.check()
+
+
+def test_files_keep_their_dead_rows_when_vacuum_numbers_them_anew(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(DIVIDED)
+    for v in range(3):
+        world.commit(Commit("merge", tuple(row(k, p, v) for k in range(v, 9) for p in range(3))))
+    world.commit(Commit("replace_partition", (row(0, 0, 7), row(1, 0, 7))))
+    world.commit(Commit("merge", (row(0, 0, 8), row(0, 1, 8), row(0, 2, 8))))
+    listed = world.plan(sets=True)
+    vacuum(world.planner, keep_ns=0, grace_ns=0)
+    assert world.is_known
+    found = world.plan(sets=True)
+    assert dict(dead_by_path(found)) == dict(dead_by_path(listed))
+    world.check()
+    world.commit(Commit("merge", tuple(row(k, p, 9) for k in range(9) for p in range(3))))
+    assert world.is_known
+    world.check()
+
+
+def dead_by_path(plan: ReadPlan) -> list[tuple[str, bytes]]:
+    files = plan.files.select(["path", "deletes"]).to_pylist()
+    return [(file["path"], file["deletes"]) for file in files]
+
+
+# --- several at once --------------------------------------------------------------------------------
+
+
+def test_what_takes_long_is_left_to_a_thread_and_merged_until_it_is_done(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(DIVIDED)
+    planner = EmbeddedPlanner(world.root)
+    planner.deletes.most_at_once = 5
+    rows = tuple(row(k, p, 1) for k in range(4) for p in range(2))
+    world.commit_without_advancing(Commit("merge", rows))
+    for v in range(3):
+        data = {"k": [0, v], "p": [0, 1], "v": [v, v]}
+        planner.call(WRITE_INLINE, WriteInline(**WHERE, data=data, mode="merge"))
+        world.table.apply([Commit("merge", (row(0, 0, v), row(v, 1, v)))])
+        world.remember()
+        world.check()
+    planner.deletes.settle()
+    assert world.is_known
+    world.check(past=world.past)
+    threads = {thread.name for thread in threading.enumerate()}
+    assert "delete-sets" not in threads
+
+
+def test_a_closed_planner_leaves_no_thread_and_finds_the_rest_later(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(KEYED)
+    planner = EmbeddedPlanner(world.root)
+    planner.deletes.most_at_once = 0
+    for v in range(5):
+        planner.call(
+            WRITE_INLINE, WriteInline(**WHERE, data={"k": [1], "p": [0], "v": [v]}, mode="merge")
+        )
+        planner.close()
+        assert "delete-sets" not in {thread.name for thread in threading.enumerate()}
+        world.table.apply([Commit("merge", (row(1, 0, v),))])
+        world.remember()
+        world.check()
+    world.commit(Commit("merge", (row(1, 0, 9),)))
+    assert world.is_known
+    world.check(past=world.past)
+
+
+def merge_often(root: str, who: int, times: int) -> None:
+    """Merge overlapping keys, and try again where another commit came first."""
+    catalog = Client(root).catalog
+    for v in range(times):
+        rows = pa.table({"k": range(30), "p": [v % 2] * 30, "v": [100 * who + v] * 30})
+        while True:
+            try:
+                catalog.write(rows, **WHERE, mode="merge")
+                break
+            except ConcurrentModificationError:
+                continue
+
+
+def test_processes_that_look_at_once_store_each_dead_row_once(
+    make: Callable[[TableSpec], World],
+) -> None:
+    world = make(DIVIDED)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=merge_often, args=(str(world.root), i, 8)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    world.clients[1].catalog.write(
+        pa.table({"k": [0, 0], "p": [0, 1], "v": [-1, -1]}), **WHERE, mode="merge"
+    )
+    assert world.is_known
+    with_sets, without = (read_plan(world.plan(sets=s)) for s in (True, False))
+    assert with_sets.equals(without)
+    assert with_sets.num_rows == 60
+    for bodies in records(world).values():
+        last = max((i for i, (whole, _) in enumerate(bodies) if whole), default=0)
+        parts = [body for _, body in bodies[last:]]
+        assert sum(map(count, parts)) == count(union(parts, 30))
+
+
+def records(world: World) -> dict[int, list[tuple[int, bytes]]]:
+    """Kill records by file, in order."""
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    with world.planner.store.read() as db:
+        for file, whole, body in db.execute("SELECT file, whole, body FROM kill ORDER BY kill_id"):
+            found.setdefault(file, []).append((whole, body))
+    return found
+
+
+# Commits a delete whose key file is a pipe: looking for dead rows waits for who writes to it.
+WAITING = """
+import os, sys
+import pyarrow as pa
+from io_core.sink import Sink
+from io_core.model import TableRef
+from planner_client import Client
+pipe = sys.argv[2]
+try:
+    sink = Sink(TableRef.parse("ns.t"), Client(sys.argv[1]), "delete").open()
+    entries = sink.write(pa.table({"k": [1]}))
+    os.unlink(entries[0].path + ".keys")
+    os.symlink(pipe, entries[0].path + ".keys")
+    sink.commit(entries)
+finally:
+    open(pipe).close()
+"""
+
+
+def test_a_planner_killed_between_a_commit_and_its_sets_leaves_both_right(
+    make: Callable[[TableSpec], World], tmp_path: Path
+) -> None:
+    world = make(KEYED)
+    world.commit(Commit("merge", (row(1, 0, 1), row(2, 0, 2))))
+    before = world.past[-1].snapshot
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    child = subprocess.Popen([sys.executable, "-c", WAITING, str(world.root), str(pipe)])
+    # Opens as soon as the child reads.
+    with open(pipe, "wb"):
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    world.table.apply([Commit("delete", ({"k": 1},))])
+    world.remember()
+    assert world.past[-1].snapshot == before + 1
+    for link in world.key_files():
+        if link.is_symlink():
+            link.unlink()
+    assert not world.is_known
+    world.check()
+    world.commit(Commit("merge", (row(2, 0, 3),)), who=1)
+    assert world.is_known
+    world.check(past=world.past)
+    assert np.sum([len(b) for b in records(world).values()]) == 2
