@@ -68,8 +68,7 @@ def encode(positions: Positions, rows: int) -> bytes:
         width = max(1, (int(deltas.max()).bit_length() + 7) // 8)
         width = 4 if width == 3 else width
         tag, body = _DELTAS[width], _pack(deltas.astype(f"<u{width}"))
-    head = _HEAD.pack(tag, rows, len(positions), 0)
-    return _HEAD.pack(tag, rows, len(positions), zlib.crc32(body, zlib.crc32(head))) + body
+    return _write(tag, rows, len(positions), body)
 
 
 def count(data: bytes) -> int:
@@ -126,8 +125,25 @@ def union(sets: Iterable[bytes], rows: int) -> bytes:
     given = [data for data in sets if data]
     if len(given) < 2:
         return encode(decode(given[0], rows), rows) if given else b""
-    live = np.logical_and.reduce([live_mask(data, rows) for data in given])
-    return encode(np.flatnonzero(~live).astype(np.uint32), rows)
+    packed = np.zeros((rows + 7) // 8, np.uint8)
+    listed = []
+    for data in given:
+        if data[0] == _BITS:
+            packed |= _packed(_body(data, rows)[2], rows)
+        else:
+            listed.append(decode(data, rows))
+    if listed:
+        packed |= np.packbits(_dead_mask(np.concatenate(listed), rows), bitorder="little")
+    dead = int(np.bitwise_count(packed).sum())
+    if dead > _FEW and dead * _DENSE > rows:
+        return _write(_BITS, rows, dead, _pack(packed))
+    bits = np.unpackbits(packed, count=rows, bitorder="little")
+    return encode(np.flatnonzero(bits).astype(np.uint32), rows)
+
+
+def _write(tag: int, rows: int, dead: int, body: bytes) -> bytes:
+    check = zlib.crc32(body, zlib.crc32(_HEAD.pack(tag, rows, dead, 0)))
+    return _HEAD.pack(tag, rows, dead, check) + body
 
 
 def _dead_mask(positions: Positions, rows: int) -> npt.NDArray[np.bool_]:
@@ -137,8 +153,12 @@ def _dead_mask(positions: Positions, rows: int) -> npt.NDArray[np.bool_]:
 
 
 def _bits(body: memoryview, rows: int) -> npt.NDArray[np.bool_]:
-    packed = np.frombuffer(_unpack(body, (rows + 7) // 8), np.uint8)
+    packed = _packed(body, rows)
     return np.unpackbits(packed, count=rows, bitorder="little").view(np.bool_)
+
+
+def _packed(body: memoryview, rows: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(_unpack(body, (rows + 7) // 8), np.uint8)
 
 
 # Any array: its bytes are what is packed.

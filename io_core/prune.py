@@ -242,7 +242,7 @@ def file_bounds(stats: pa.Table) -> Bounds:
         stats: `min` and `max` in the column's type, `null_count` and `nan_count`; one row per file.
     """
     nulls, nans = (
-        stats.column(name).combine_chunks().fill_null(-1).to_numpy()
+        stats.column(name).combine_chunks().cast(pa.int64()).fill_null(-1).to_numpy()
         for name in ("null_count", "nan_count")
     )
     low, high = (stats.column(name).combine_chunks() for name in ("min", "max"))

@@ -339,7 +339,6 @@ def add_table(write: Write, request: CreateTable, definition: Definition) -> Ver
         properties=dumps(table.properties),
         begin_seq=write.own,
     )
-    write.change(Change("create", table.namespace, table.name))
     return _insert_version(write, table, request, definition, number)
 
 
@@ -348,8 +347,6 @@ def add_version(
 ) -> Version:
     """Make a version, known to be absent, of a table that is there."""
     number = _number(request.table_version or "1")
-    # Known by its id too, so that whatever else happens to the table is found.
-    write.change(Change("create", table.namespace, table.name, table.table_id))
     return _insert_version(write, table, request, definition, number)
 
 
@@ -383,6 +380,7 @@ def _insert_version(
         begin_seq=write.own,
     )
     add_schema(write, version_id, definition.schema)
+    write.change(Change("create", table.namespace, table.name))
     return find_version(write.view, table.namespace, table.name, version)
 
 

@@ -46,6 +46,7 @@ __all__ = [
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 _LIVE = np.iinfo(np.int64).max
+_MANY_RUNS = 8
 _RUN_BYTES = 64 * 2**20
 _ARRAYS = ("size", "rows", "position", "begin", "end", "partition", "profile")
 
@@ -350,6 +351,10 @@ def _extend(
     if old is not None:
         _end_files(arrays["end"][:first], arrays["partition"][:first], old, partitions)
     low, high = _partition_blocks(arrays["partition"], old)
+    if len(runs) > _MANY_RUNS:
+        del runs
+        # What reading took, which would stay with the process.
+        pa.default_memory_pool().release_unused()
     columns = FileColumns(
         seq=seq,
         epoch=epoch,

@@ -9,6 +9,7 @@ docs/transactions.md shows the matrix with its reasons.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -117,14 +118,23 @@ def conflicts(mine: Change, theirs: Change) -> bool:
     return when == "always"
 
 
+def _since(db: apsw.Connection, table_id: int, base: int) -> list[tuple[int, bytes]]:
+    """What was committed after `base` to a table or to names; for a name, to any table at all."""
+    if table_id:
+        found: list[tuple[int, bytes]] = db.execute(
+            "SELECT seq, body FROM change WHERE table_id IN (0, ?) AND seq > ? ORDER BY seq",
+            (table_id, base),
+        ).fetchall()
+        return found
+    # Ids grow with snapshots: the latest ones are found without an index of their own.
+    rows = db.execute("SELECT seq, body FROM change ORDER BY change_id DESC")
+    return list(itertools.takewhile(lambda row: row[0] > base, rows))[::-1]
+
+
 def blocking(db: apsw.Connection, mine: Iterable[Change], base: int) -> tuple[Change, int] | None:
     """What was committed after `base` and conflicts with `mine`, and its snapshot; None if nothing."""
     for change in mine:
-        rows = db.execute(
-            "SELECT seq, body FROM change WHERE table_id IN (0, ?) AND seq > ? ORDER BY seq",
-            (change.table_id, base),
-        )
-        for seq, body in rows:
+        for seq, body in _since(db, change.table_id, base):
             theirs = msgspec.msgpack.decode(body, type=Change)
             if conflicts(change, theirs):
                 return theirs, int(seq)

@@ -25,12 +25,12 @@ from io_core.key_files import KeyedFile, codes_of, keys_at
 from io_core.key_index import KeyIndex, NewFile, can_index, index_of, kills, tidy
 from planner_client.server.catalog import find_version
 from planner_client.server.conflicts import Change
-from planner_client.server.kill_records import Found, dead_rows, progress, store_kills
+from planner_client.server.kill_records import DeadRows, Found, dead_rows, progress, store_kills
 from planner_client.server.logs import LOGGER
 from planner_client.server.store import AT, View, latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
@@ -74,10 +74,12 @@ class DeleteSets:
     Threads share it.
 
     Attributes:
+        dead: Dead rows, for plans.
         most_at_once: Rows whose keys are read while a commit waits: at most about a second's worth.
     """
 
     def __init__(self) -> None:
+        self.dead = DeadRows()
         self.most_at_once = 4_000_000
         self._lock = threading.Lock()
         self._indexes: OrderedDict[_Key, KeyIndex] = OrderedDict()
@@ -252,6 +254,7 @@ class _Work:
         self._sets = sets
         self._columns = planner.columns.get(view, version)
         self._keys = fingerprint(version.schema, version.merge_keys)
+        self._files: dict[int, KeyedFile] = {}
         indexed = [self._can_index(i) for i in range(len(self._columns.profiles))]
         self._indexed = np.array(indexed, np.bool_)
 
@@ -349,21 +352,24 @@ class _Work:
     def _is_delete(self, row: int) -> bool:
         return bool(self._columns.profiles[self._columns.profile[row]].delta_type == "delete")
 
-    def _new_files(self, rows: Iterable[int]) -> list[NewFile]:
+    def _new_files(self, rows: Rows) -> list[NewFile]:
+        self._learn(rows)
         found = []
-        for row in map(int, rows):
+        for row in rows.tolist():
             self._sets.check_open()
-            found.append(NewFile(row, codes_of(self._file(row)), self._is_delete(row)))
+            found.append(NewFile(row, codes_of(self._files[row]), self._is_delete(row)))
         return found
 
     def _fetch(self, row: int, positions: Positions) -> pa.Table:
-        return keys_at(self._file(row), positions)
+        if row not in self._files:
+            columns = self._columns
+            self._learn(np.flatnonzero(columns.partition == columns.partition[row]))
+        return keys_at(self._files[row], positions)
 
-    def _file(self, row: int) -> KeyedFile:
-        paths = self._planner.absolute(self._columns.paths(self._view, np.array([row])))
-        return KeyedFile(
-            paths[0].as_py(),
-            int(self._columns.rows[row]),
-            self._version.schema,
-            self._version.merge_keys,
-        )
+    def _learn(self, rows: Rows) -> None:
+        """Look up where files are: of many at once, for that takes as long as of one."""
+        paths = self._planner.absolute(self._columns.paths(self._view, rows)).to_pylist()
+        counts = self._columns.rows[rows].tolist()
+        for row, path, records in zip(rows.tolist(), paths, counts, strict=True):
+            schema, keys = self._version.schema, self._version.merge_keys
+            self._files[row] = KeyedFile(path, records, schema, keys)

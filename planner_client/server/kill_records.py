@@ -7,6 +7,8 @@ partition. Both are derived from the files, and written together.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
     from io_core.deletes import Positions
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
+    from planner_client.server.store import View
 
-__all__ = ["Found", "complete_partitions", "dead_rows", "progress", "renumber_kills", "store_kills"]
+__all__ = [
+    "DeadRows",
+    "Found",
+    "complete_partitions",
+    "dead_rows",
+    "progress",
+    "renumber_kills",
+    "store_kills",
+]
 
 # A file's records are joined to one from so many on.
 _JOINED = 16
@@ -78,6 +89,51 @@ def complete_partitions(
     return bool((columns.position[rows] <= reached[columns.partition[rows]]).all())
 
 
+class DeadRows:
+    """Dead rows of files, as plans need them again and again; threads share it.
+
+    Args:
+        limit_bytes: How much to keep.
+    """
+
+    def __init__(self, limit_bytes: int = 64 * 2**20) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def get(self, view: View, version_id: int, epoch: int, rows: Rows) -> dict[int, bytes]:
+        """The same as `dead_rows`, for files whose dead rows are known up to the view's snapshot.
+
+        Args:
+            view: Of the ledger.
+            version_id: Whose files.
+            epoch: How often they had been numbered anew.
+            rows: Their numbers.
+        """
+        found = {}
+        for file in map(int, rows):
+            held = _last(view.db, version_id, file, view.base)
+            if held is None:
+                continue
+            # Where all is known, the last snapshot that killed any says which rows are dead.
+            key = version_id, epoch, file, held
+            known = self._known.get(key)
+            found[file] = self._keep(key, view.db) if known is None else known
+        return found
+
+    def _keep(self, key: tuple[int, int, int, int], db: apsw.Connection) -> bytes:
+        version_id, _, file, seq = key
+        dead = _joined(_records(db, version_id, file, seq))
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = dead
+                self._bytes += len(dead)
+            while self._bytes > self._limit_bytes and len(self._known) > 1:
+                self._bytes -= len(self._known.popitem(last=False)[1])
+        return dead
+
+
 def dead_rows(db: apsw.Connection, version_id: int, rows: Rows, base: int) -> dict[int, bytes]:
     """The dead rows of files as a snapshot has them, by the files' numbers; files without are left out.
 
@@ -87,19 +143,32 @@ def dead_rows(db: apsw.Connection, version_id: int, rows: Rows, base: int) -> di
         rows: Their numbers.
         base: The snapshot.
     """
-    if not len(rows):
-        return {}
-    found = db.execute(
-        "SELECT file, whole, body FROM kill WHERE version_id = ? AND file BETWEEN ? AND ?"
-        " AND seq <= ? ORDER BY file, kill_id",
-        (version_id, int(rows.min()), int(rows.max()), base),
-    )
-    wanted = set(rows.tolist())
-    parts: dict[int, list[bytes]] = {}
-    for file, whole, body in found:
-        if file in wanted:
-            parts[file] = [body] if whole else [*parts.get(file, ()), body]
-    return {file: _joined(bodies) for file, bodies in parts.items()}
+    found = {file: _records(db, version_id, file, base) for file in rows.tolist()}
+    return {file: _joined(bodies) for file, bodies in found.items() if bodies}
+
+
+def _last(db: apsw.Connection, version_id: int, file: int, base: int) -> int | None:
+    """The last snapshot up to `base` in which rows of a file died."""
+    row = db.execute(
+        "SELECT seq FROM kill WHERE version_id = ? AND file = ? AND seq <= ?"
+        " ORDER BY kill_id DESC LIMIT 1",
+        (version_id, file, base),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _records(db: apsw.Connection, version_id: int, file: int, base: int) -> list[bytes]:
+    """A file's records, the last first, up to one that holds all before it."""
+    found = []
+    for whole, body in db.execute(
+        "SELECT whole, body FROM kill WHERE version_id = ? AND file = ? AND seq <= ?"
+        " ORDER BY kill_id DESC",
+        (version_id, file, base),
+    ):
+        found.append(body)
+        if whole:
+            break
+    return found
 
 
 def _joined(bodies: list[bytes]) -> bytes:
@@ -146,14 +215,10 @@ def _epoch(db: apsw.Connection, found: Found) -> int:
 def _add(db: apsw.Connection, found: Found, file: int, positions: Positions) -> None:
     rows = found.sizes[file]
     body = encode(positions, rows)
-    held = db.execute(
-        "SELECT whole, body FROM kill WHERE version_id = ? AND file = ? ORDER BY kill_id",
-        (found.version_id, file),
-    ).fetchall()
-    last = max((i for i, (whole, _) in enumerate(held) if whole), default=0)
-    whole = len(held) - last >= _JOINED
+    held = _records(db, found.version_id, file, found.begin)
+    whole = len(held) >= _JOINED
     if whole:
-        body = union([*(part for _, part in held[last:]), body], rows)
+        body = union([*held, body], rows)
     db.execute(
         "INSERT INTO kill(version_id, file, seq, whole, body) VALUES (?, ?, ?, ?, ?)",
         (found.version_id, file, found.begin, whole, body),

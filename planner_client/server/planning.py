@@ -20,7 +20,7 @@ from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
 from io_core.schema import check_columns, encode_schema, fields_of
 from planner_client.server.catalog import find_version
-from planner_client.server.kill_records import complete_partitions, dead_rows
+from planner_client.server.kill_records import complete_partitions
 from planner_client.server.leases import check_retained
 from planner_client.server.pruning import Question, Seen, Survivors, surviving
 
@@ -407,7 +407,7 @@ def _files(
         "stream_position": pa.array(columns.position[rows]),
         "partition_id": columns.partitions.uuids.take(partition),
         "residual": pa.array(left.residual[page], pa.bool_()),
-        "deletes": _dead(seen, rows),
+        "deletes": _dead(planner, seen, rows),
         **_profile_columns(columns, rows),
     }
     names = list(FILE_COLUMNS.names)
@@ -423,15 +423,19 @@ def _files(
                 taken = stats.take(rows)
                 for kind in taken.column_names:
                     names.append(f"{kind}:{column}")
-                    arrays[f"{kind}:{column}"] = taken.column(kind)
+                    held = taken.column(kind)
+                    arrays[f"{kind}:{column}"] = (
+                        held.cast(pa.int64()) if kind.endswith("count") else held
+                    )
     return pa.table([arrays[name] for name in names], names=names)
 
 
-def _dead(seen: Seen, rows: Rows) -> pa.Array:
+def _dead(planner: EmbeddedPlanner, seen: Seen, rows: Rows) -> pa.Array:
     """Dead rows of each file; null where they are not known."""
     if not seen.dead_known:
         return pa.nulls(len(rows), pa.binary())
-    found = dead_rows(seen.view.db, seen.version.version_id, rows, seen.view.base)
+    version_id, epoch = seen.version.version_id, seen.columns.epoch
+    found = planner.deletes.dead.get(seen.view, version_id, epoch, rows)
     return pa.array([found.get(row, b"") for row in rows.tolist()], pa.binary())
 
 

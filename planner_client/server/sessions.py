@@ -66,6 +66,7 @@ class Kept(msgspec.Struct, frozen=True):
         create: The table to make, if it is missing.
         infer: Whether that table's schema is to come from the first file.
         external: Whether entries may lie outside of `data_dir`.
+        table_uuid: The table it was staged for; None where it is to make one.
     """
 
     session: WriteSession
@@ -73,6 +74,7 @@ class Kept(msgspec.Struct, frozen=True):
     create: CreateTable | None = None
     infer: bool = False
     external: bool = False
+    table_uuid: str | None = None
 
 
 def find_existing(view: View, request: StageRequest | CreateTable) -> Version | None:
@@ -168,7 +170,14 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
             partition_scheme=create.partition_scheme if infer else schema.partition_scheme,
             sort_scheme=create.sort_scheme if infer else schema.sort_scheme,
         )
-    return Kept(session, write.view.base, create, infer, request.allow_external_entries)
+    return Kept(
+        session,
+        write.view.base,
+        create,
+        infer,
+        request.allow_external_entries,
+        None if found is None else found.table_uuid,
+    )
 
 
 def _format_of(text: str) -> str:

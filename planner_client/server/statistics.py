@@ -33,7 +33,8 @@ class StatColumn(NamedTuple):
 
     Attributes:
         height: How many files, from the first on.
-        pieces: Tables of `min`, `max`, `null_count`, `nan_count`, all but the last of one length.
+        pieces: Tables of `min`, `max`, `null_count`, `nan_count`, all but the last of one length;
+            a count that no file of a piece has is of Arrow's null type, which takes no room.
         blocks: The same for each 1,024 files: least and greatest bound, counts added up; unknown
             where one file's is.
         bounds: What the blocks say, as pruning has it.
@@ -49,14 +50,11 @@ class StatColumn(NamedTuple):
         if not self.pieces or not len(rows):
             return self.blocks.slice(0, 0)
         low, high = int(rows.min()) // _PIECE, int(rows.max()) // _PIECE
-        table = pa.concat_tables(self.pieces[low : high + 1])
-        if len(rows) == len(table) and int(rows[0]) == low * _PIECE:
-            return table.combine_chunks()
-        return table.take(pa.array(rows - low * _PIECE)).combine_chunks()
-
-    def whole(self, count: int) -> pa.Table:
-        """Statistics of the first `count` files."""
-        return pa.concat_tables([self.blocks.slice(0, 0), *self.pieces]).slice(0, count)
+        table = pa.concat_tables(self.pieces[low : high + 1], promote_options="default")
+        index = rows - low * _PIECE
+        if len(rows) < len(table) or bool((index != np.arange(len(table))).any()):
+            table = table.take(pa.array(index))
+        return table.combine_chunks()
 
 
 class Stats:
@@ -85,6 +83,9 @@ class Stats:
                 runs = stats_runs(view.db, self.version_id, field, first, count)
                 known = _extended(known, runs, field.type, count)
                 self._known[key] = known
+                # What reading took besides, which would stay with the process.
+                del runs
+                pa.default_memory_pool().release_unused()
         return known
 
 
@@ -95,9 +96,9 @@ def _extended(
     pieces = [] if known is None else list(known.pieces)
     start = 0 if known is None else known.height
     whole = start // _PIECE
-    added = [] if whole == len(pieces) else [pieces[-1]]
-    at = start
     shape = pa.schema(list(zip(KINDS, (dtype, dtype, pa.int64(), pa.int64()), strict=True)))
+    added = [] if whole == len(pieces) else [pieces[-1].cast(shape)]
+    at = start
     for run in runs:
         added += [_unknown(shape, run.first - at), run.table.cast(shape)]
         at = run.first + len(run.table)
@@ -108,11 +109,20 @@ def _extended(
     fresh = [_blocks(piece) for piece in pieces[whole:]]
     old = [] if known is None else [known.blocks.slice(0, whole * (_PIECE // BLOCK))]
     blocks = pa.concat_tables([*old, shape.empty_table(), *fresh]).combine_chunks()
+    pieces = [*pieces[:whole], *map(_lean, pieces[whole:])]
     return StatColumn(count, tuple(pieces), blocks, file_bounds(blocks)._replace(exact=False))
 
 
 def _unknown(schema: pa.Schema, files: int) -> pa.Table:
     return pa.table([pa.nulls(files, f.type) for f in schema], schema=schema)
+
+
+def _lean(piece: pa.Table) -> pa.Table:
+    for index, name in enumerate(KINDS):
+        if name.endswith("count") and piece.column(name).null_count == len(piece):
+            piece = piece.set_column(index, name, pa.nulls(len(piece)))
+    # A copy of its own, so that what it was cut from goes.
+    return piece.take(pa.array(np.arange(len(piece)))).combine_chunks()
 
 
 def _blocks(piece: pa.Table) -> pa.Table:

@@ -411,6 +411,10 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
             raise AlreadyExistsError(f"table {name} already exists")
     if found is None:
         raise ConcurrentModificationError(f"table {name} has gone since the session was staged")
+    if kept.table_uuid not in {None, found.table_uuid}:
+        raise ConcurrentModificationError(
+            f"table {name} was dropped and made again since the session was staged"
+        )
     serialized = session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
     same = (
