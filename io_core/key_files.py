@@ -9,6 +9,7 @@ over, and the keys are read from the data file.
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from io_core.storage import local_path
 if TYPE_CHECKING:
     from io_core.deletes import Positions
 
-__all__ = ["KeyedFile", "codes_of", "key_path", "keys_at", "write_keys"]
+__all__ = ["KeyedFile", "codes_of", "derive_keys", "key_path", "keys_at", "write_keys"]
 
 _METADATA = b"deltacat:keys"
 _OFFSETS = {
@@ -100,6 +101,18 @@ def write_keys(file: KeyedFile, rows: pa.Table) -> None:
         writer.write_table(table.combine_chunks())
 
 
+def derive_keys(file: KeyedFile) -> None:
+    """Leave the keys of a data file beside it, read back from it: for writers that never see rows.
+
+    Args:
+        file: Which file.
+
+    Raises:
+        DataFileError: The data file is missing or damaged, or lacks a key column.
+    """
+    write_keys(file, _read(file))
+
+
 def codes_of(file: KeyedFile) -> KeyCodes:
     """The code of each of the file's rows, in row order: from its key file, or from the file.
 
@@ -142,7 +155,9 @@ def _open(file: KeyedFile) -> tuple[_Head, pa.Table] | None:
     if not os.path.exists(path):
         return None
     try:
-        table = pa.ipc.open_file(pa.memory_map(path).read_buffer()).read_all()
+        with open(path, "rb") as stored:
+            body = mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(body)).read_all()
         head = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Head)
         names = table.schema.names
         table.validate()

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import apsw
 import msgspec
@@ -20,7 +20,12 @@ import msgspec
 from io_core.model import WriteEntry
 from planner_client.protocol import ENDPOINTS
 from planner_client.protocol.namespaces import ALTER_NAMESPACE, AlterNamespace
-from planner_client.protocol.transactions import BEGIN, BeginTransaction, CommitTransaction
+from planner_client.protocol.transactions import (
+    BEGIN,
+    COMMIT_TRANSACTION,
+    BeginTransaction,
+    CommitTransaction,
+)
 from planner_client.protocol.writes import COMMIT, STAGE, CommitRequest, StageRequest
 from planner_client.server import segments
 from planner_client.server.planner import EmbeddedPlanner
@@ -136,7 +141,7 @@ class Nursery:
             cwd=Path(__file__).parents[1],
         )
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -225,8 +230,8 @@ def _begun(planner: EmbeddedPlanner, number: int, task: Task) -> tuple[Endpoint[
     # Somebody else commits meanwhile: the transaction has to look whether that conflicts.
     aside = {"number": number}
     planner.call(ALTER_NAMESPACE, AlterNamespace(namespace=ASIDE, properties=aside))
-    request = CommitTransaction(**within, transaction_version=version, operation_id=f"op-{number}")
-    return _ENDPOINTS["commit_transaction"], request
+    last = CommitTransaction(**within, transaction_version=version, operation_id=f"op-{number}")
+    return COMMIT_TRANSACTION, last
 
 
 # Any: the transaction's fields.

@@ -301,7 +301,8 @@ class _Work:
         files = np.flatnonzero(columns.partition == which)
         older = files[columns.position[files] <= reached]
         index = self._sets.get(self._key(partition_id))
-        if index is not None and (index.keys != self._keys or index.position > reached):
+        if index is not None and index.position > reached:
+            # What it found was lost since.
             index = None
         # What another process found in the meantime is found again: it is not read from there.
         missed = older if index is None else older[columns.position[older] > index.position]

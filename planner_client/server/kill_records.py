@@ -269,3 +269,18 @@ def renumber_kills(
         " (SELECT partition_id FROM partition WHERE version_id = ?1)",
         (version_id,),
     )
+
+
+def prune_kills(db: apsw.Connection, horizon: int) -> None:
+    """Delete records that say nothing any more: a later one holds all, at every snapshot that is left.
+
+    Args:
+        db: The ledger, within a write transaction.
+        horizon: The oldest snapshot that can be read.
+    """
+    db.execute(
+        "DELETE FROM kill WHERE EXISTS (SELECT 1 FROM kill AS later"
+        " WHERE later.version_id = kill.version_id AND later.file = kill.file"
+        " AND later.kill_id > kill.kill_id AND later.whole AND later.seq <= ?)",
+        (horizon,),
+    )

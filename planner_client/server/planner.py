@@ -298,6 +298,10 @@ class EmbeddedPlanner:
                 is not running.
         """
         if request.transaction_id is not None:
+            if leased:
+                with self.store.read() as db:
+                    base = transactions.base_of(db, request.transaction_id)
+                self.leases.hold(base)
             with transactions.view(self, request) as view:
                 yield view
             return

@@ -208,7 +208,6 @@ def _question_digest(request: PlanRequest) -> bytes:
         request.filter_predicate,
         request.since,
         request.since_as_of,
-        request.as_of,
         request.delete_sets,
     )
     # MessagePack has no room for large whole numbers, which a predicate may compare with.

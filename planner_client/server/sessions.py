@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from planner_client.server.catalog import Definition, Version, define, find_vers
 
 if TYPE_CHECKING:
     import apsw
+    import pyarrow as pa
 
     from planner_client.protocol.writes import (
         AbortRequest,
@@ -138,7 +139,6 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         raise SchemaValidationError("mode 'replace_partition' needs a partitioned table")
     now_ns = write.clock_ns()
     session_id = f"ws_{uuid.uuid4().hex}"
-    serialized = None if schema.schema is None else encode_schema(schema.schema)
     session = WriteSession(
         session_id=session_id,
         session_version=1,
@@ -150,14 +150,11 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         format=kind,
         table_version=found.version if found else request.table_version,
         table_exists=found is not None,
-        schema_serialized=serialized,
-        schema=None
-        if schema.schema is None
-        else [msgspec.to_builtins(f) for f in fields_of(schema.schema)],
         merge_keys=list(keys),
         partition_scheme=schema.partition_scheme,
         sort_scheme=schema.sort_scheme,
         schema_evolution_mode="manual",
+        **_schema_fields(schema.schema),
         created_at=now_ns,
         expires_at=now_ns + SESSION_NS,
         last_heartbeat_at=now_ns,
@@ -166,7 +163,7 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
     if create is not None:
         create = msgspec.structs.replace(
             create,
-            schema_def=serialized,
+            schema_def=session.schema_serialized,
             partition_scheme=create.partition_scheme if infer else schema.partition_scheme,
             sort_scheme=create.sort_scheme if infer else schema.sort_scheme,
         )
@@ -178,6 +175,15 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         request.allow_external_entries,
         None if found is None else found.table_uuid,
     )
+
+
+# Any: values of two types.
+def _schema_fields(schema: pa.Schema | None) -> dict[str, Any]:
+    """The schema as a session has it; nothing where there is none."""
+    if schema is None:
+        return {}
+    fields = [msgspec.to_builtins(field) for field in fields_of(schema)]
+    return {"schema_serialized": encode_schema(schema), "schema": fields}
 
 
 def _format_of(text: str) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from planner_client.server.planner import EmbeddedPlanner
 
-__all__ = ["CONTROL", "expire", "get_transaction", "owner_of", "view", "within"]
+__all__ = ["CONTROL", "base_of", "expire", "get_transaction", "owner_of", "view", "within"]
 
 Res = TypeVar("Res")
 
@@ -471,6 +471,15 @@ CONTROL: dict[str, Callable[..., Any]] = {
     "commit_transaction": _commit,
     "abort_transaction": _abort,
 }
+
+
+def base_of(db: apsw.Connection, transaction_id: str) -> int:
+    """The snapshot that a transaction began at.
+
+    Raises:
+        NotFoundError: No such transaction.
+    """
+    return _find(db, transaction_id).base
 
 
 def owner_of(db: apsw.Connection, transaction_id: str) -> str | None:

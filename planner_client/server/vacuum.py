@@ -15,6 +15,7 @@ import msgspec
 
 from planner_client.server import sessions, transactions
 from planner_client.server.forgetting import forget, paths_in
+from planner_client.server.kill_records import prune_kills
 from planner_client.server.leases import horizon
 from planner_client.server.retention import doomed_partitions, expiring, readers, writers
 from planner_client.server.stored import SIDECAR, Unreferenced, remove
@@ -167,6 +168,7 @@ def _shrink(db: apsw.Connection, expired: _Expired, now_ns: int) -> None:
     )
     for gone in expired.gone:
         forget(db, gone.version_id, gone.partition_ids)
+    prune_kills(db, expired.horizon)
     db.execute("DELETE FROM lease WHERE expires_ns <= ?", (now_ns,))
     old_ns = now_ns - _OUTCOMES_NS
     db.execute("DELETE FROM operation WHERE created_ns < ?", (old_ns,))

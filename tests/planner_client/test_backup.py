@@ -26,6 +26,8 @@ from tests.serving import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from planner_client.catalog import Catalog
+
 # Any: keyword arguments of every call.
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 
@@ -149,6 +151,17 @@ def test_users_are_copied_only_when_asked_for(
     assert AuthStore(tmp_path / "with").bootstrap() is None
 
 
+def churn(catalog: Catalog, done: threading.Event) -> None:
+    """Replace two tables again and again; at every snapshot both hold the same."""
+    x = 0
+    while not done.is_set():
+        x += 1
+        with catalog.transaction():
+            for name in ("t", "other"):
+                mode: Any = "auto" if name == "other" and x == 1 else "replace"
+                catalog.write(pa.table({"x": [x]}), namespace="ns", table=name, mode=mode)
+
+
 def test_a_copy_made_while_others_write_and_vacuum_is_one_moment(tmp_path: Path) -> None:
     root = tmp_path / "catalog"
     with serving(root) as url:
@@ -156,23 +169,7 @@ def test_a_copy_made_while_others_write_and_vacuum_is_one_moment(tmp_path: Path)
         remote.write(pa.table({"x": [0]}), **WHERE, mode="create")
         done = threading.Event()
 
-        def churn() -> None:
-            x = 0
-            while not done.is_set():
-                x += 1
-                # Two tables that always hold the same.
-                with remote.transaction() as tx:
-                    for name in ("t", "other"):
-                        mode: Any = "auto" if name == "other" and x == 1 else "replace"
-                        remote.write(
-                            pa.table({"x": [x]}),
-                            namespace="ns",
-                            table=name,
-                            mode=mode,
-                            transaction=tx,
-                        )
-
-        writer = threading.Thread(target=churn)
+        writer = threading.Thread(target=churn, args=(remote, done))
         writer.start()
         planner = EmbeddedPlanner(root)
         copies = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from planner_client.transaction import Transaction
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "transactions.md"
-WORDS = {"–": "never", "partition": "same partition", "always": "always", "name": "same name"}
+WORDS = {"never": "never", "partition": "same partition", "always": "always", "name": "same name"}
 DATA = ("add", "append", "upsert", "replace_partition", "replace")
 MODES: dict[str, Any] = dict(zip(DATA, DATA, strict=True)) | {"upsert": "merge"}
 # A table takes either rows with keys or rows without.
@@ -348,6 +348,24 @@ def test_a_session_is_refused_by_a_table_of_another_shape(
         commit(mine, session, entries)
     assert mine.snapshot == before
     assert mine.catalog.get_session(session_id=session.session_id).status == "OPEN"
+
+
+@pytest.mark.parametrize("kind", ["add", "upsert", "replace"])
+def test_a_session_is_refused_by_another_table_of_the_same_name(
+    kind: str, mine: Side, theirs: Side
+) -> None:
+    where, _ = make(mine, keyed=kind == "upsert")
+    session, entries = staged(mine, kind, where, 0)
+    theirs.catalog.drop_table(**where)
+    theirs.catalog.write(
+        pa.table({"k": [9], "p": [0]}),
+        **where,
+        merge_keys=["k"] if kind == "upsert" else (),
+        partition_scheme=SCHEME,
+    )
+    with pytest.raises(ConcurrentModificationError, match="was dropped and made again"):
+        commit(mine, session, entries)
+    assert keys(theirs.catalog, where) == [9]
 
 
 def test_two_sessions_may_make_one_table_and_both_fill_it(mine: Side, theirs: Side) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,7 @@ from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.store import LEDGER
 from planner_client.transport import HttpTransport, InProcessTransport
 from tests.committing import ASIDE, NAMESPACE, Ended, Nursery, Task, commit_number, files_after
+from tests.memory import in_memory
 from tests.serving import served
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ IS_QUICK = settings().max_examples < 60
 COMMITS = 500 if IS_QUICK else 10_000
 COMMITS_HTTP = 60 if IS_QUICK else 500
 EVERY = 5
-ROOM_BYTES = 2**30
 POINTS = [
     # Statements, in the order in which commits run them.
     "BEGIN IMMEDIATE",
@@ -79,13 +77,8 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is room: what a killed process wrote outlives it there too."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or shutil.disk_usage(memory).free < ROOM_BYTES:
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
+    with in_memory(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -121,18 +121,18 @@ def test_pages_as_json_under_churn_skip_no_file_and_list_none_twice(
 ) -> None:
     root, url = served
     client = Client(root)
-    where = {"namespace": "ns", "table": f"t{next(_NUMBERS)}"}
+    where: dict[str, Any] = {"namespace": "ns", "table": f"t{next(_NUMBERS)}"}
     client.catalog.write(numbers(0), **where, partition_scheme=SCHEME)
     churn = Churn(client, where)
     address = f"{url}/v1/namespaces/ns/tables/{where['table']}/plan"
-    pages, offset = [], 0
-    while offset is not None:
+    pages: list[dict[str, Any]] = []
+    for offset in range(0, FILES, PAGE):
         asked = {"max_files": str(PAGE), "file_offset": str(offset)}
         answer = requests.post(address, params=asked, timeout=30)
         assert answer.headers["content-type"].startswith("application/json")
         pages.append(answer.json())
-        offset = pages[-1].get("next_file_offset")
         churn()
+    assert pages[-1].get("next_file_offset") is None
     listed = [f["path"] for page in pages for task in page["scan_tasks"] for f in task["files"]]
     assert len(listed) == len(set(listed)) == FILES
     assert len({page["snapshot"] for page in pages}) == 1
@@ -209,7 +209,7 @@ def test_a_token_is_refused_for_another_question(
 
 def test_a_token_is_refused_for_another_table(client: Client, where: dict[str, Any]) -> None:
     token = client.catalog.plan(**where, limit=PAGE).header.plan_token
-    other = {"namespace": "ns", "table": f"t{next(_NUMBERS)}"}
+    other: dict[str, Any] = {"namespace": "ns", "table": f"t{next(_NUMBERS)}"}
     client.catalog.write(numbers(0), **other)
     with pytest.raises(RequestRejectedError, match="another predicate, table or filter"):
         client.catalog.plan(**other, plan_token=token)

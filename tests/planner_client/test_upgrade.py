@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # Any, here and below: keyword arguments of every call; JSON scalars.
 PARTITIONED: dict[str, Any] = {"namespace": "ns", "table": "p"}
 KEYED: dict[str, Any] = {"namespace": "ns", "table": "k"}
-LAST_COMMIT_NS = 1795414027334337173
-BEFORE_REPLACING_NS = 1795414027201902899
+LAST_COMMIT_NS = 1795418259853923626
+BEFORE_REPLACING_NS = 1795418259738187260
 ARCHIVE = Path(__file__).parent / "roots" / "format-1.tar.gz"
 
 
