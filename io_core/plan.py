@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -41,6 +41,7 @@ from io_core.model import (
     UNSORTED_ID,
     ColumnStats,
     DataFile,
+    DeltaType,
     PartitionScheme,
     ScanTask,
     SortScheme,
@@ -309,39 +310,61 @@ def _stats(files: pa.Table) -> list[dict[str, ColumnStats] | None]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*parts, strict=True)]
 
 
+class _Row(NamedTuple):
+    """One row of `FILE_COLUMNS`, in their order."""
+
+    path: str
+    content_type: str
+    content_encoding: str
+    content_length: int
+    record_count: int
+    delta_type: DeltaType
+    stream_position: int
+    partition_id: str
+    delete_columns: str | None
+    schema_id: int | None
+    sort_scheme_id: str | None
+    residual: bool
+    deletes: bytes | None
+
+    def delta(self) -> tuple[object, ...]:
+        """What files of one task share."""
+        return self.partition_id, self.stream_position, self.delta_type, self.delete_columns
+
+
 def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
-    rows = plan.files.select(FILE_COLUMNS.names).to_pylist()
+    # Column by column: half the time of row by row.
+    columns = (plan.files.column(name).to_pylist() for name in FILE_COLUMNS.names)
+    rows = list(itertools.starmap(_Row, zip(*columns, strict=True)))
     values, stats = _partition_values(plan.files), _stats(plan.files)
     scheme = plan.header.partition_scheme
-
-    def delta(index: int) -> tuple[object, ...]:
-        row = rows[index]
-        return row["partition_id"], row["stream_position"], row["delta_type"], row["delete_columns"]
-
-    for _, run in itertools.groupby(range(len(rows)), delta):
+    for _, run in itertools.groupby(range(len(rows)), lambda i: rows[i].delta()):
         members = list(run)
         first = rows[members[0]]
-        locators = first["delete_columns"]
+        locators = first.delete_columns
         yield ScanTask(
             files=tuple(_data_file(rows[i], stats[i]) for i in members),
             partition_values=values[members[0]],
             partition_scheme_id=(scheme.id if scheme else None) or UNSORTED_ID,
-            partition_id=first["partition_id"],
+            partition_id=first.partition_id,
             stream_id=plan.header.stream_id,
-            delta_type=first["delta_type"],
-            stream_position=first["stream_position"],
+            delta_type=first.delta_type,
+            stream_position=first.stream_position,
             entry_params={"equality_field_locators": json.loads(locators)} if locators else None,
         )
 
 
-def _data_file(row: dict[str, Any], stats: dict[str, ColumnStats] | None) -> DataFile:
-    names = ("path", "content_type", "content_encoding", "record_count", "content_length")
+def _data_file(row: _Row, stats: dict[str, ColumnStats] | None) -> DataFile:
     return DataFile(
-        **{name: row[name] for name in names},
-        schema_id=row["schema_id"],
-        sort_scheme_id=row["sort_scheme_id"],
+        path=row.path,
+        content_type=row.content_type,
+        content_encoding=row.content_encoding,
+        record_count=row.record_count,
+        content_length=row.content_length,
+        schema_id=row.schema_id,
+        sort_scheme_id=row.sort_scheme_id,
         column_stats=stats,
-        deletes=row["deletes"],
+        deletes=row.deletes,
     )
 
 
