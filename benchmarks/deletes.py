@@ -9,6 +9,9 @@ bytes, and of both. Every side finds the same rows of the same files:
 * polars: a semi-join over the key columns of all files, read each time, rows numbered;
 * pyarrow: the same with `is_in`, for keys of one column.
 
+A planner is asked too: what one such commit takes in it, from the call to the answer, the commit
+itself and two syncs included; and what a new planner takes that has to make the index first.
+
 All files are in the page cache.
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,6 +35,9 @@ from io_core.deletes import encode
 from io_core.key_codes import KeyCodes, fingerprint
 from io_core.key_files import KeyedFile, codes_of, key_path, keys_at, write_keys
 from io_core.key_index import KeyIndex, Kills, NewFile, index_of, kills, tidy
+from io_core.model import TableRef
+from io_core.sink import Sink
+from planner_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,8 +112,11 @@ def _fetch(files: list[KeyedFile], ordinal: int, rows: Positions) -> pa.Table:
 
 def _built(files: list[KeyedFile]) -> Kills:
     name = fingerprint(SCHEMA, files[0].merge_keys)
-    new = [NewFile(i, codes_of(file)) for i, file in enumerate(files[:FILES])]
-    return kills(KeyIndex(name), 1, name, new, functools.partial(_fetch, files))
+    return kills(KeyIndex(name), 1, name, _new_files(files), functools.partial(_fetch, files))
+
+
+def _new_files(files: list[KeyedFile]) -> list[NewFile]:
+    return [NewFile(i, codes_of(file)) for i, file in enumerate(files[:FILES])]
 
 
 # --- sides ------------------------------------------------------------------------------------------
@@ -199,7 +208,9 @@ def _case_rows(case: _Case, size: _Size) -> Iterator[Row]:
     yield Row.compare(f"index of all rows, {case.kind}", "build", _timed(build, rounds), OURS)
     after = _by_index(case.keys, case.files)
     upkeep: dict[str, Callable[[], object]] = {
-        "mark the dead": lambda: mark(case.keys, after.positions),
+        "make anew, less the dead": lambda: index_of(
+            case.keys.keys, 1, _new_files(case.files), after.positions
+        ),
         "merge all runs": lambda: tidy(KeyIndex("", 0, (after.after.runs[0],) * 2)),
         "write key file": lambda: write_keys(case.files[0], _table(case.files[0])),
         "write data file": lambda: _write_data(case.files[0]),
@@ -207,6 +218,29 @@ def _case_rows(case: _Case, size: _Size) -> Iterator[Row]:
     for mode, call in upkeep.items():
         timings = _timed({INDEX: call}, rounds)
         yield Row.compare(f"upkeep, {case.kind}", mode, timings, OURS)
+
+
+def _planner_rows(kind: str, size: _Size, root: str) -> Iterator[Row]:
+    """What commits take in a planner that knows the partition, and in one that does not yet."""
+    client = Client(root)
+    # Any: keyword arguments of any call.
+    where: dict[str, Any] = {"namespace": "bench", "table": "keyed"}
+    client.catalog.create_table(
+        **where, schema=SCHEMA, merge_keys=KEYS[kind], auto_create_namespace=True
+    )
+    seed = np.random.default_rng(13)
+    ids = seed.permutation(size.rows)
+    client.catalog.write(_rows(ids), **where, mode="merge", max_rows_per_file=size.rows // FILES)
+
+    def committed(*, anew: bool) -> harness.Sample:
+        sink = Sink(TableRef.parse("bench.keyed"), Client(root) if anew else client, "merge").open()
+        entries = sink.write(_rows(seed.choice(ids, size.keys, replace=False)))
+        return harness.measure(functools.partial(sink.commit, entries))
+
+    for mode, anew in (("warm", False), ("new planner", True)):
+        sampler = {INDEX: functools.partial(committed, anew=anew)}
+        timings = harness.interleave(sampler, max(size.rounds // 3, 1))
+        yield Row.compare(f"commit in a planner, {kind}", mode, timings, OURS)
 
 
 @functools.cache
@@ -266,6 +300,7 @@ def run(*, quick: bool = False) -> Report:
             case = _case(kind, paths, f"{root}/{kind}")
             rows += _case_rows(case, size)
             figures += _figures(case)
+            rows += _planner_rows(kind, size, f"{root}/catalog of {kind}")
     return Report(
         name="deletes",
         about=f"which of {size.rows:,} rows in {FILES} files does a commit of {size.keys:,} keys kill",

@@ -230,7 +230,9 @@ def _begun(planner: EmbeddedPlanner, number: int, task: Task) -> tuple[Endpoint[
     # Somebody else commits meanwhile: the transaction has to look whether that conflicts.
     aside = {"number": number}
     planner.call(ALTER_NAMESPACE, AlterNamespace(namespace=ASIDE, properties=aside))
-    last = CommitTransaction(**within, transaction_version=version, operation_id=f"op-{number}")
+    last = CommitTransaction(
+        **within, transaction_version=version, operation_id=f"op-{txn.transaction_id}"
+    )
     return COMMIT_TRANSACTION, last
 
 
@@ -255,7 +257,7 @@ def commit_number(session: Any, names: list[str], file: str) -> CommitRequest:
         session_id=session.session_id,
         session_version=session.session_version,
         entries=entries,
-        operation_id=f"op-{session.table}-{names[0]}",
+        operation_id=f"op-{session.session_id}",
     )
 
 
@@ -266,8 +268,10 @@ class _End:
         self._point = task.point
         self._left = task.nth
         self.armed = False
-        apsw.connection_hooks.append(self._hook)
-        self._vfs = _Storage(self) if task.point else None
+        self._vfs: _Storage | None = None
+        if task.point:
+            apsw.connection_hooks.append(self._hook)
+            self._vfs = _Storage(self)
         if task.often:
             segments._RECORDS, segments._RUNS = 4, 3
             apsw.connection_hooks.append(lambda db: db.wal_autocheckpoint(10))

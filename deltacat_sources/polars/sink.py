@@ -22,6 +22,7 @@ from deltacat_sources.polars.scan import polars_schema
 from io_core.defaults import filled
 from io_core.errors import SchemaValidationError, UnsupportedError, nearest
 from io_core.formats.parquet import entry_of
+from io_core.key_files import KeyedFile, derive_keys
 from io_core.literal import dump_array
 from io_core.model import TableRef
 from io_core.schema import (
@@ -434,6 +435,7 @@ def _entries(
     names: _Names, counter: _NanCounter, written: _Written, target: pa.Schema, session: WriteSession
 ) -> list[WriteEntry]:
     counted = _nan_counts(written.paths, counter)
+    whole, merge_keys = decode_schema(session.schema_serialized or ""), session.merge_keys
     found = []
     for path in written.paths:
         order, keys = names.staged[path]
@@ -448,6 +450,9 @@ def _entries(
             partition_values=values,
             nan_counts=counted[path],
         )
+        if merge_keys:
+            # A commit looks for the file's keys beside it; rows passed in batches of many files.
+            derive_keys(KeyedFile(path, entry.record_count, whole, tuple(merge_keys)))
         found.append((json.dumps(values), order, entry))
     # Reading order is that of the entries: rows of one partition stay in the frame's order.
     return [entry for _, _, entry in sorted(found, key=operator.itemgetter(0, 1))]

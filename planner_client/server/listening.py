@@ -10,9 +10,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from planner_client.server.app import App
 
-__all__ = ["MAX_HEAD_BYTES", "BoundedHeads", "configured"]
+__all__ = ["MAX_HEAD_BYTES", "SILENCE_S", "BoundedHeads", "configured"]
 
 # The longest URL that the published clients send is 64 KiB.
 MAX_HEAD_BYTES = 128 * 2**10
@@ -20,6 +24,8 @@ MAX_HEAD_BYTES = 128 * 2**10
 _PATIENCE_S = 60
 # Longer than clients pause between calls, so that they find their connections open.
 _KEEP_ALIVE_S = 75
+# How long a caller may pause in the middle of a request.
+SILENCE_S = 60.0
 # For a caller to read what it was sent last.
 _LINGER_S = 1.0
 
@@ -65,17 +71,40 @@ def configured(
 class BoundedHeads(HttpToolsProtocol):
     """A connection whose requests' heads, URL and headers together, have a bound; and its end, too.
 
-    The parser collects a head until it is whole, so one without end would fill the memory.
+    The parser collects a head until it is whole, so one without end would fill the memory. A caller
+    that falls silent in the middle of a request would hold the connection for ever.
     """
 
     _in_head = False
     _head_bytes = 0
     _refused = False
+    # From the start, and from each request's first byte, until the request is whole.
+    _in_request = True
+    _heard_s = 0.0
+    _watching: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, but not for ever."""
+        super().connection_made(transport)
+        self._heard_s = self.loop.time()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        if self._watching is not None:
+            self._watching.cancel()
 
     def on_message_begin(self) -> None:
         """Start counting with what comes next."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
+        self._in_request = True
+
+    def on_message_complete(self) -> None:
+        """From here on the caller waits for us."""
+        self._in_request = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Stop counting."""
@@ -86,6 +115,7 @@ class BoundedHeads(HttpToolsProtocol):
         """Parse `data`; give up on a head that is too long."""
         if self._refused:
             return
+        self._heard_s = self.loop.time()
         super().data_received(data)
         if not self._in_head or self.transport.is_closing():
             return
@@ -109,6 +139,21 @@ class BoundedHeads(HttpToolsProtocol):
             # TLS has the other side agree to the end, which one that is idle does half a minute late.
             self.loop.call_later(_LINGER_S, self._cut)
 
+    def _last(self) -> RequestResponseCycle | None:
+        """The last request; before the first there is none, whatever uvicorn's annotation says."""
+        return self.cycle
+
+    def _watch(self) -> None:
+        """Close where a request does not go on, unless an earlier one is still being answered."""
+        silent_s = self.loop.time() - self._heard_s if self._in_request else 0.0
+        last = self._last()
+        answering = last is not None and not last.response_complete and not last.more_body
+        if silent_s >= SILENCE_S and not answering:
+            self.transport.close()
+            return
+        wait_s = max(SILENCE_S - silent_s, _LINGER_S)
+        self._watching = self.loop.call_later(wait_s, self._watch)
+
     def _cut(self) -> None:
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -116,6 +161,11 @@ class BoundedHeads(HttpToolsProtocol):
     def _refuse(self, status: bytes, code: str, message: str) -> None:
         self._refused = True
         self.transport.write(_refusal(status, code, message))
+        last = self._last()
+        if last is not None and not last.response_complete:
+            # After this nothing more can be written.
+            last.disconnected = True
+            last.message_event.set()
         # Closed at once, what the caller still sends would make it lose the answer.
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -107,7 +107,7 @@ def root(place: Path) -> Path:
 
 def names_in(catalog: Catalog, table: str) -> list[str]:
     paths = catalog.plan(namespace=NAMESPACE, table=table).paths
-    return [Path(path).stem for path in paths]
+    return [path.rpartition("/")[2].removesuffix(".parquet") for path in paths]
 
 
 def settle(root: Path, ended: Ended, count: int, every: int) -> int:

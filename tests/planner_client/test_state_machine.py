@@ -27,7 +27,6 @@ from io_core.errors import (
     RequestRejectedError,
     TransactionError,
 )
-from io_core.formats.parquet import entry_of, write
 from io_core.schema import assign_field_ids, encode_schema
 from planner_client.catalog import Catalog
 from planner_client.protocol.plans import PLAN, PlanRequest
@@ -37,6 +36,7 @@ from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from planner_client.transport import InProcessTransport
 from tests.catalog_model import File, Row, Staged, State, Table, applied
+from tests.linked_files import Pool
 from tests.memory import in_memory
 
 if TYPE_CHECKING:
@@ -68,31 +68,12 @@ changes = st.one_of(
     st.tuples(st.just("describe_table")),
     st.tuples(st.just("add_column"), st.sampled_from(["c", "d"])),
 )
-modes = st.sampled_from(
-    [
-        *("auto", "auto", "merge", "merge", "add", "append", "delete"),
-        *("replace", "replace_partition", "create"),
-    ]
+# Which of the modes that fit the table, or which one at all.
+picks = st.integers(0, 3) | st.sampled_from(
+    ["auto", "create", "merge", "delete", "add", "append", "replace", "replace_partition"]
 )
 rows = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
 kinds = st.tuples(st.booleans(), st.booleans())
-
-
-class Pool:
-    """Parquet files of one row each, written once and linked wherever one is staged."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._entries: dict[tuple[int, ...], WriteEntry] = {}
-
-    def entry(self, row: tuple[int, ...]) -> WriteEntry:
-        """A file of this row; of one number alone it is a key to delete."""
-        if row not in self._entries:
-            schema = pa.schema(list(SCHEMA)[: len(row)])
-            path = str(self._folder / f"{'-'.join(map(str, row))}.parquet")
-            write(pa.table([[value] for value in row], schema=schema), path)
-            self._entries[row] = entry_of(path, schema)
-        return self._entries[row]
 
 
 class Snapshot(NamedTuple):
@@ -401,32 +382,50 @@ class Machine(RuleBasedStateMachine):
             files.append(File(path, held.content_length or 0, (row,), deletes))
         return entries, files
 
+    def mode(self, where: tuple[str, str], pick: int | str) -> str:
+        """A mode that is picked, or one that surely fits the table as it is."""
+        found = self.latest.state.tables().get(where)
+        if isinstance(pick, str) or found is None:
+            return "auto" if isinstance(pick, int) else pick
+        last = "replace_partition" if found.parted else "replace"
+        fitting = (
+            ("merge", "auto", "delete", last) if found.keyed else ("add", "append", "auto", last)
+        )
+        return fitting[pick]
+
     @rule(
         by=who,
         where=wheres,
-        mode=modes,
         kind=kinds,
-        values=st.lists(rows, min_size=1, max_size=3),
-        index=st.integers(0, 3),
+        index=st.integers(0, 5),
+        writes=st.lists(
+            st.tuples(picks, st.lists(rows, min_size=1, max_size=3)), min_size=2, max_size=5
+        ),
     )
-    def write(  # what a write is made of
+    def write(
         self,
         by: int,
         where: tuple[str, str],
-        mode: str,
         kind: tuple[bool, bool],
-        values: list[Row],
+        index: int,
+        writes: list[tuple[int | str, list[Row]]],
+    ) -> None:
+        client = self.clients[by]
+        for pick, values in writes:
+            session = self.stage(client, where, self.mode(where, pick), kind, index)
+            if session is not None:
+                self.commit(client, session, values)
+
+    @rule(by=who, where=wheres, pick=picks, kind=kinds, index=st.integers(0, 3))
+    def begin_write(
+        self,
+        by: int,
+        where: tuple[str, str],
+        pick: int | str,
+        kind: tuple[bool, bool],
         index: int,
     ) -> None:
-        session = self.stage(self.clients[by], where, mode, kind, index)
-        if session is not None:
-            self.commit(self.clients[by], session, values)
-
-    @rule(by=who, where=wheres, mode=modes, kind=kinds, index=st.integers(0, 3))
-    def begin_write(
-        self, by: int, where: tuple[str, str], mode: str, kind: tuple[bool, bool], index: int
-    ) -> None:
-        self.stage(self.clients[by], where, mode, kind, index)
+        self.stage(self.clients[by], where, self.mode(where, pick), kind, index)
 
     @precondition(lambda self: self.sessions)
     @rule(by=who, index=st.integers(0, 9), values=st.lists(rows, min_size=1, max_size=3))
@@ -527,13 +526,24 @@ class Machine(RuleBasedStateMachine):
         self.check_state(self.clients[by], self.latest.state)
         self.check_rows(self.clients[by], self.latest.state)
 
-    @rule(by=who)
+    @rule(
+        by=who, what=st.sampled_from(["restart", "wait", "wait", "vacuum"]), much=st.integers(0, 3)
+    )
+    def operate(self, by: int, what: str, much: int) -> None:
+        """What happens seldom."""
+        match what:
+            case "restart":
+                self.restart(by)
+            case "wait":
+                self.wait(by, (0.4, 0.4, 0.4, 2.0)[much], expire=much % 2 == 1)
+            case "vacuum":
+                self.vacuum(by, (0, 0, 1, 100)[much])
+
     def restart(self, by: int) -> None:
         self.planners[by].close()
         self.planners[by] = self.open()
         self.clients[by] = Catalog(InProcessTransport(self.planners[by]), None)
 
-    @rule(by=who, hours=st.sampled_from([0.4, 0.4, 2.0]), expire=st.booleans())
     def wait(self, by: int, hours: float, *, expire: bool) -> None:
         self.now_ns += int(hours * HOUR_NS)
         if expire:
@@ -557,7 +567,6 @@ class Machine(RuleBasedStateMachine):
         _, error = outcome(call, *arguments, **named)
         assert isinstance(error, TransactionError) or (error is not None and error.status == 410)
 
-    @rule(by=who, keep_hours=st.sampled_from([0, 1, 100]))
     def vacuum(self, by: int, keep_hours: int) -> None:
         report = vacuum(self.planners[by], keep_ns=keep_hours * HOUR_NS, grace_ns=0)
         assert report.failed == ()
@@ -585,7 +594,7 @@ def test_the_planner_does_what_a_dict_does(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(segments, "_RECORDS", 3)
     monkeypatch.setattr(segments, "_RUNS", 3)
     with in_memory(tmp_path) as folder:
-        pool = Pool(folder)
+        pool = Pool(folder, SCHEMA)
 
         class InThisFolder(Machine):
             def __init__(self) -> None:
