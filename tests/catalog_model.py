@@ -21,7 +21,7 @@ from io_core.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["File", "Row", "Staged", "State", "Table", "applied"]
+__all__ = ["File", "Row", "Snapshot", "Staged", "State", "Table", "applied"]
 
 Row = tuple[int, int, int]
 CREATING = ("auto", "create")
@@ -236,6 +236,14 @@ class State:
         if old is None:
             raise NotFoundError(table)
         found.files, found.columns = list(old.files), old.columns
+
+
+class Snapshot(NamedTuple):
+    """A state that was, its number, and a time at which it was the latest."""
+
+    seq: int
+    time_ns: int
+    state: State
 
 
 def applied(state: State, *operations: Operation) -> State:

@@ -32,6 +32,7 @@ __all__ = [
     "complete_partitions",
     "dead_rows",
     "progress",
+    "prune_kills",
     "renumber_kills",
     "store_kills",
 ]

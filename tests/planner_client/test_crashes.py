@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -31,6 +30,7 @@ from tests.serving import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from io_core.model import WriteSession
     from planner_client.protocol.endpoint import Endpoint, Request

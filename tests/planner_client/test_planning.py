@@ -15,7 +15,6 @@ from io_core.errors import (
     PredicateError,
     RequestRejectedError,
     SchemaValidationError,
-    UnsupportedError,
 )
 from io_core.execute import read_plan
 from io_core.formats.parquet import entry_of, write

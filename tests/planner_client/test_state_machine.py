@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -35,7 +35,7 @@ from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from planner_client.transport import InProcessTransport
-from tests.catalog_model import File, Row, Staged, State, Table, applied
+from tests.catalog_model import File, Row, Snapshot, Staged, State, Table, applied
 from tests.linked_files import Pool
 from tests.memory import in_memory
 
@@ -74,14 +74,6 @@ picks = st.integers(0, 3) | st.sampled_from(
 )
 rows = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
 kinds = st.tuples(st.booleans(), st.booleans())
-
-
-class Snapshot(NamedTuple):
-    """A state that was, its number, and a time at which it was the latest."""
-
-    seq: int
-    time_ns: int
-    state: State
 
 
 class Session:

@@ -256,7 +256,7 @@ BAD_ENTRIES: dict[str, tuple[Callable[[WriteEntry], list[WriteEntry]], type[Delt
     "null byte": (lambda e: changed(e, path=e.path + "\0"), RequestRejectedError, "null"),
     "missing": (lambda e: changed(e, path=e.path + "x"), DataFileError, "cannot be read"),
     "size": (lambda e: changed(e, content_length=1), DataFileError, "bytes, its entry says 1"),
-    "rows": (lambda e: changed(e, record_count=-1), RequestRejectedError, "record_count -1 is negative"),
+    "rows": (lambda e: changed(e, record_count=-1), RequestRejectedError, "record_count -1 is not in 0"),
     "huge rows": (lambda e: changed(e, record_count=2**80), RequestRejectedError, "int"),
     "twice": (lambda e: [e, e], RequestRejectedError, "two entries name the same file"),
     "twice, spelt differently": (
