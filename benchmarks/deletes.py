@@ -233,9 +233,14 @@ def _planner_rows(kind: str, size: _Size, root: str) -> Iterator[Row]:
     client.catalog.write(_rows(ids), **where, mode="merge", max_rows_per_file=size.rows // FILES)
 
     def committed(*, anew: bool) -> harness.Sample:
-        sink = Sink(TableRef.parse("bench.keyed"), Client(root) if anew else client, "merge").open()
+        writer = Client(root) if anew else client
+        sink = Sink(TableRef.parse("bench.keyed"), writer, "merge").open()
         entries = sink.write(_rows(seed.choice(ids, size.keys, replace=False)))
-        return harness.measure(functools.partial(sink.commit, entries))
+        sample = harness.measure(functools.partial(sink.commit, entries))
+        if anew:
+            # It may still be making its index.
+            writer.close()
+        return sample
 
     for mode, anew in (("warm", False), ("new planner", True)):
         sampler = {INDEX: functools.partial(committed, anew=anew)}

@@ -136,15 +136,17 @@ def commit(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> Wr
 
 def conflict(theirs: Change, snapshot: int, name: str) -> ConcurrentModificationError:
     """The error of a commit that came second."""
-    return ConcurrentModificationError(
+    return _outdated(
         f"{name}: another commit came first (snapshot {snapshot}: {theirs}); "
         "read again and write with a new session",
-        details={
-            "conflict_class": "retryable_stale_read",
-            "blocker_outcome": "committed",
-            "blocking_snapshot": snapshot,
-        },
+        blocking_snapshot=snapshot,
     )
+
+
+def _outdated(message: str, **details: object) -> ConcurrentModificationError:
+    """What a write began with is no longer so: a fresh read and a new session may succeed."""
+    plain = {"conflict_class": "retryable_stale_read", "blocker_outcome": "committed"}
+    return ConcurrentModificationError(message, details=plain | details)
 
 
 def attach(
@@ -410,11 +412,9 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
         elif session.mode == "create":
             raise AlreadyExistsError(f"table {name} already exists")
     if found is None:
-        raise ConcurrentModificationError(f"table {name} has gone since the session was staged")
+        raise _outdated(f"table {name} has gone since the session was staged")
     if kept.table_uuid not in {None, found.table_uuid}:
-        raise ConcurrentModificationError(
-            f"table {name} was dropped and made again since the session was staged"
-        )
+        raise _outdated(f"table {name} was dropped and made again since the session was staged")
     serialized = session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
     same = (
@@ -423,9 +423,7 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
         else found.schema.equals(schema, check_metadata=True)  # type: ignore[union-attr]
     )
     if not same or not _same_keys(found.partition_scheme, session.partition_scheme):
-        raise ConcurrentModificationError(
-            f"table {name} changed its schema since the session was staged"
-        )
+        raise _outdated(f"table {name} changed its schema since the session was staged")
     keyed = bool(found.merge_keys)
     return found, delta_type(session.mode, keyed=keyed, created=created)
 
