@@ -44,7 +44,7 @@ LongQuery = Annotated[T, msgspec.Meta(extra={"in": "long"})]
 Header = Annotated[T, msgspec.Meta(extra={"in": "header"})]
 
 BODY_MARKER: dict[str, bool] = {"__deltacat_filter_predicate_body__": True}
-_LONG_BYTES = 2048
+_LONG_BYTES = 4096
 _NONE: Mapping[str, str] = MappingProxyType({})
 # The response header that tells where a list goes on.
 NEXT_PAGE = "x-deltacat-next-token"
