@@ -177,7 +177,7 @@ class ReadPlan:
     __hash__ = None  # type: ignore[assignment]  # compares by value, and is large
 
     def __reduce__(self) -> tuple[object, ...]:
-        return plan_from_ipc, (plan_to_ipc(self),)
+        return plan_from_ipc, (plan_to_ipc(self, packed=True),)
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
@@ -441,13 +441,20 @@ def _wire_columns(
         yield f"nan_count:{column}", pa.array([s.nan_count for s in found], pa.int64())
 
 
-def plan_to_ipc(plan: ReadPlan) -> bytes:
-    """The plan as one Arrow IPC stream: the files, and the header as JSON in the schema's metadata."""
+def plan_to_ipc(plan: ReadPlan, *, packed: bool | None = None) -> bytes:
+    """The plan as one Arrow IPC stream: the files, and the header as JSON in the schema's metadata.
+
+    Args:
+        plan: What to write.
+        packed: Whether to compress it; None does where there are many files, since of few it takes
+            longer than it saves.
+    """
     metadata = {_HEADER_KEY: msgspec.json.encode(plan.header)}
     files = plan.files.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
-    # Of few files, packing costs more than it saves.
-    options = _PACKED if files.num_rows > _FEW_FILES else None
+    if packed is None:
+        packed = files.num_rows > _FEW_FILES
+    options = _PACKED if packed else None
     with pa.ipc.new_stream(sink, files.schema, options=options) as writer:
         writer.write_table(files)
     return bytes(sink.getvalue())

@@ -53,7 +53,7 @@ class StatColumn(NamedTuple):
         table = pa.concat_tables(self.pieces[low : high + 1], promote_options="default")
         index = rows - low * _PIECE
         if len(rows) < len(table) or bool((index != np.arange(len(table))).any()):
-            table = table.take(pa.array(index))
+            table = _taken(table, index)
         return table.combine_chunks()
 
 
@@ -122,7 +122,15 @@ def _lean(piece: pa.Table) -> pa.Table:
         if name.endswith("count") and piece.column(name).null_count == len(piece):
             piece = piece.set_column(index, name, pa.nulls(len(piece)))
     # A copy of its own, so that what it was cut from goes.
-    return piece.take(pa.array(np.arange(len(piece)))).combine_chunks()
+    return _taken(piece, np.arange(len(piece))).combine_chunks()
+
+
+def _taken(table: pa.Table, index: npt.NDArray[np.int64]) -> pa.Table:
+    shape = pa.schema([f.with_type(without_views(f.type)) for f in table.schema])
+    if shape == table.schema:
+        return table.take(pa.array(index))
+    # Arrow has no kernel for view types.
+    return table.cast(shape).take(pa.array(index)).cast(table.schema)
 
 
 def _blocks(piece: pa.Table) -> pa.Table:

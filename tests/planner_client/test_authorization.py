@@ -66,7 +66,8 @@ NEEDS: dict[str, tuple[Role, str] | str] = {
     "rollback_table": (ADMIN, "table"),
     "plan": (READER, "table"),
     "preview": (READER, "table"),
-    "write_inline": (WRITER, "table"),
+    # The table's namespace is missing here, and would be made.
+    "write_inline": (WRITER, "catalog"),
     "stage": (WRITER, "table"),
     # Of a session or a transaction that does not exist.
     "get_session": (WRITER, "catalog"),
