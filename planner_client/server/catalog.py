@@ -22,6 +22,8 @@ from planner_client.server.properties import content_types_of, version_propertie
 from planner_client.server.store import AT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from planner_client.protocol.tables import CreateTable
     from planner_client.server.store import View, Write
 
@@ -441,9 +443,15 @@ def end(write: Write, table: Table, *, purge: bool) -> None:
     write.change(Change("drop", table.namespace, table.name, table.table_id))
 
 
-def end_partitions(write: Write, version_id: int) -> None:
-    """End all partitions of a version that the write sees, and so its files."""
-    write.db.execute(
-        f"UPDATE partition SET end_seq = ?2 WHERE version_id = ?3 AND {AT}",
+def end_partitions(
+    write: Write, version_id: int, only: Collection[str | None] | None = None
+) -> None:
+    """End a version's partitions, and so their files: all, or those of some values."""
+    rows = write.db.execute(
+        f"SELECT partition_id, partition_values FROM partition WHERE version_id = ?3 AND {AT}",
         (*write.view.at, version_id),
+    ).fetchall()
+    write.db.executemany(
+        "UPDATE partition SET end_seq = ? WHERE partition_id = ?",
+        [(write.own, partition_id) for partition_id, text in rows if only is None or text in only],
     )

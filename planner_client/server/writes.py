@@ -29,7 +29,7 @@ from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_sch
 from io_core.storage import local_path
 from planner_client.protocol.tables import CreateTable
 from planner_client.protocol.writes import CommitRequest
-from planner_client.server.catalog import add_table, define
+from planner_client.server.catalog import add_table, define, end_partitions
 from planner_client.server.columns import Profile
 from planner_client.server.conflicts import Change, blocking
 from planner_client.server.partitions import fold_partitions
@@ -57,7 +57,6 @@ __all__ = [
     "attach",
     "commit",
     "conflict",
-    "end_partitions",
     "prepare",
     "restore",
     "transaction_of",
@@ -375,10 +374,10 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
     kind: Kind = "upsert" if delta == "delete" else delta
     if session.mode == "replace":
         kind = "replace"
-        end_partitions(write, version, None)
+        end_partitions(write, version.version_id)
     elif session.mode == "replace_partition":
         kind = "replace_partition"
-        end_partitions(write, version, prepared.partitions)
+        end_partitions(write, version.version_id, set(prepared.partitions))
     if prepared.path:
         _register(write, version, delta, prepared)
     if prepared.path or kind == "replace":
@@ -445,23 +444,6 @@ def _check_absent(
         raise RequestRejectedError(f"file {twice} is part of the table already")
 
 
-def end_partitions(write: Write, version: Version, only: Sequence[str | None] | None) -> None:
-    """End partitions, and so their files: all, or those of some values."""
-    rows = write.db.execute(
-        f"SELECT partition_id, partition_values FROM partition WHERE version_id = ?3 AND {AT}",
-        (*write.view.at, version.version_id),
-    ).fetchall()
-    chosen = None if only is None else set(only)
-    write.db.executemany(
-        "UPDATE partition SET end_seq = ? WHERE partition_id = ?",
-        [
-            (write.own, partition_id)
-            for partition_id, text in rows
-            if chosen is None or text in chosen
-        ],
-    )
-
-
 def _partition_ids(write: Write, version: Version, texts: Sequence[str | None]) -> list[int]:
     """The ledger's ids of partitions; those that are missing are made."""
     ids = []
@@ -521,7 +503,7 @@ def restore(planner: EmbeddedPlanner, write: Write, version: Version, snapshot: 
     earlier = View(write.db, snapshot)
     columns = planner.columns.get(write.view, version)
     rows = columns.live(earlier, slice(None)).nonzero()[0]
-    end_partitions(write, version, None)
+    end_partitions(write, version.version_id)
     if not len(rows):
         return
     held = columns.partitions
