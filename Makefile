@@ -24,7 +24,14 @@ FOR_DEV := $(or $(wildcard $(BENCH)),$(DEV))
 # The published clients, whose pins contradict ours: an environment each, by the name of its pins.
 CLIENTS := .venv-clients
 client = $(CLIENTS)/$(1)/.made-$(call checksum,requirements/$(1).txt)
-FOR_TEST := $(FOR_DEV) $(call client,compat) $(call client,compat-later)
+# The object store that tests talk to S3 with: OpenStack Swift, which tests start and end.
+STORE := .venv-store
+STORE_MADE := $(STORE)/.made-$(call checksum,requirements/s3-store.txt)
+# What makes mutants of the code, which the tests have to notice.
+MUTATION := .venv-mutation
+MUTATION_MADE := $(MUTATION)/.made-$(call checksum,requirements/mutation.txt)
+MUTATED := io_core/prune.py io_core/partition.py io_core/buckets.py io_core/merge.py
+FOR_TEST := $(FOR_DEV) $(call client,compat) $(call client,compat-later) $(STORE_MADE)
 
 UV := $(or $(shell command -v uv),.uv/$(call checksum,requirements/uv.txt)/bin/uv)
 COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 \
@@ -35,7 +42,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 .DELETE_ON_ERROR:
 # Two targets named at once share one environment, which is built once.
 .NOTPARALLEL:
-.PHONY: help demo test check test-full bench lint format wheel lock clean
+.PHONY: help demo test check mutation test-full bench lint format wheel lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
@@ -50,13 +57,18 @@ test: $(FOR_TEST) ## The whole test suite (JOBS=1: in one process; ARGS: for pyt
 
 check: lint $(FOR_TEST) ## lint, and the tests that start no cluster: under two minutes
 	@echo '==> tests: those without a cluster, few examples'
-	@HYPOTHESIS_PROFILE=check $(RUN)/python -m pytest -n $(JOBS) -m 'not cluster' $(ARGS)
+	@HYPOTHESIS_PROFILE=check $(RUN)/python -m pytest -n $(JOBS) -m 'not cluster and not breaks' $(ARGS)
+
+mutation: $(FOR_DEV) $(MUTATION_MADE) ## Mutants of pruning and merging: which do the tests miss? (MUTATED: the files)
+	@echo '==> mutants: $(MUTATED)'
+	@$(MUTATION)/bin/python .ci/mutants.py $(MUTATED) > $(MUTATION)/mutants.jsonl
+	@PYTHONPATH=. $(RUN)/python .ci/mutate.py $(MUTATION)/mutants.jsonl
 
 test-full: $(FOR_TEST) ## The whole test suite, property tests at their full counts
 	@echo '==> tests: all, property tests at their full counts'
 	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
 
-bench: $(BENCH) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
+bench: $(BENCH) $(call client,compat) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
 	@$(RUN)/python -m benchmarks all $(ARGS)
 
 lint: $(FOR_DEV) ## Formatting, ruff, mypy --strict and codespell
@@ -85,9 +97,11 @@ lock: $(UV) ## Pin the requirements again (ARGS=--upgrade: to the newest release
 	@$(COMPILE) --extra demo --constraints requirements/bench.txt pyproject.toml --output-file requirements/demo.txt
 	@$(COMPILE) requirements/compat.in --output-file requirements/compat.txt
 	@$(COMPILE) requirements/compat-later.in --output-file requirements/compat-later.txt
+	@$(COMPILE) requirements/s3-store.in --output-file requirements/s3-store.txt
+	@$(COMPILE) requirements/mutation.in --output-file requirements/mutation.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf .venv $(CLIENTS) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv $(CLIENTS) $(STORE) $(MUTATION) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .uv/%/bin/uv: requirements/uv.txt
@@ -130,3 +144,17 @@ $(call client,$(1)): | $(UV)
 endef
 $(eval $(call published,compat))
 $(eval $(call published,compat-later))
+
+$(STORE_MADE): | $(UV)
+	@echo '==> object store for tests: requirements/s3-store.txt into $(STORE), every hash checked'
+	@$(UV) venv --quiet --clear --no-python-downloads --python $(PYTHON) $(STORE)
+	@$(UV) pip sync --quiet --no-python-downloads --python $(STORE)/bin/python --require-hashes \
+		--only-binary :all: requirements/s3-store.txt
+	@touch $@
+
+$(MUTATION_MADE): | $(UV)
+	@echo '==> mutants: requirements/mutation.txt into $(MUTATION), every hash checked'
+	@$(UV) venv --quiet --clear --no-python-downloads --python $(PYTHON) $(MUTATION)
+	@$(UV) pip sync --quiet --no-python-downloads --python $(MUTATION)/bin/python --require-hashes \
+		requirements/mutation.txt
+	@touch $@

@@ -7,7 +7,9 @@ __all__ = ["BENCHMARKS"]
 # A new benchmark is one module and one line here.
 BENCHMARKS: dict[str, str] = {
     "scan": "benchmarks.scan",
+    "polars": "benchmarks.polars",
     "plan": "benchmarks.plan",
     "commit": "benchmarks.commit",
     "deletes": "benchmarks.deletes",
+    "mor": "benchmarks.mor",
 }

@@ -98,6 +98,8 @@ def _open_http(url: str) -> Any:
 
 
 def _prepare_ours(client: Any, key: int) -> Any:
+    import msgspec
+
     from io_core.formats import parquet
     from io_core.sink import write_schema
     from io_core.storage import local_path, persist
@@ -108,7 +110,8 @@ def _prepare_ours(client: Any, key: int) -> Any:
     path, schema = f"{folder}/{uuid.uuid4().hex}.parquet", write_schema(session)
     parquet.write(_rows(key).cast(schema), path)
     persist([path])
-    return session, [parquet.entry_of(path, schema)]
+    entry = msgspec.structs.replace(parquet.entry_of(path, schema), schema_id=session.schema_id)
+    return session, [entry]
 
 
 def _commit_ours(client: Any, prepared: Any) -> None:

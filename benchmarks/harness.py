@@ -34,6 +34,7 @@ __all__ = [
     "interleave",
     "machine",
     "measure",
+    "peak_bytes",
     "print_sample",
     "progress",
     "resident_bytes",
@@ -117,18 +118,21 @@ def _timing(samples: Sequence[Sample]) -> Timing:
     )
 
 
-def in_new_process(module: str, arguments: Iterable[str], answer: type[T]) -> T:
+def in_new_process(
+    module: str, arguments: Iterable[str], answer: type[T], *, python: str = sys.executable
+) -> T:
     """Run `python -m module arguments...` and read the last line that it prints.
 
     Args:
         module: Which to run.
         arguments: Of its command line.
         answer: What that line is the JSON of, such as `Sample` (`print_sample`).
+        python: The interpreter.
 
     Raises:
         RuntimeError: The process failed; the message is what it said.
     """
-    command = [sys.executable, "-m", module, *arguments]
+    command = [python, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
@@ -137,8 +141,14 @@ def in_new_process(module: str, arguments: Iterable[str], answer: type[T]) -> T:
 
 def print_sample(sample: Sample) -> None:
     """Hand a sample, and this process's peak memory, to the one that called `in_new_process`."""
-    whole = msgspec.structs.replace(sample, peak_rss_mib=_status("VmHWM") / 2**20)
+    whole = msgspec.structs.replace(sample, peak_rss_mib=peak_bytes() / 2**20)
     print(msgspec.json.encode(whole).decode(), flush=True)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had."""
+    # Not getrusage: its peak begins with the size of the process that forked this one.
+    return _status("VmHWM")
 
 
 def resident_bytes() -> int:
@@ -150,7 +160,6 @@ def resident_bytes() -> int:
 
 
 def _status(name: str) -> int:
-    # Not getrusage: its peak begins with the size of the process that forked this one.
     with open("/proc/self/status", encoding="ascii") as file:
         found = re.search(rf"^{name}:\s*(\d+) kB", file.read(), re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0

@@ -8,9 +8,11 @@ compared with what looking at every file finds. Modes:
 
 * warm: the handle is held, the query was asked before. Of `ours http` the wall clock is the client's
   and the CPU the server's, per request, over one kept connection;
+* new question: the same, but no two predicates are equal, so that our planner, which remembers its
+  answers, has to find each anew (the peers remember none: theirs are the warm figures);
 * new process: the catalog is opened and one query planned, imports done before the clock runs;
 * page: 1,000 files of the full plan, asked over HTTP as JSON and as Arrow, without compression and
-  left undecoded, so that it is the server that is measured.
+  left undecoded, so that it is the server that is measured; each page is asked for once.
 
 Memory is what a process has grown by, for each file of the table that it holds, after it planned
 the three selective queries, and after the full plan besides, as it did before over a small table.
@@ -19,6 +21,7 @@ the three selective queries, and after the full plan besides, as it did before o
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,13 +31,21 @@ import requests
 
 from benchmarks import harness
 from benchmarks.harness import Sample, progress
-from benchmarks.plan_ours import EMBEDDED, HTTP, NAMESPACE, TABLE, register_ours, root_of
+from benchmarks.plan_ours import (
+    EMBEDDED,
+    HTTP,
+    NAMESPACE,
+    TABLE,
+    plan_anew,
+    register_ours,
+    root_of,
+)
 from benchmarks.plan_peers import MOST_ICEBERG, PEERS, Side
 from benchmarks.plan_process import SMALL_FILES, Held
 from benchmarks.plan_targets import targets
 from benchmarks.report import Figure, Report, Row
 from benchmarks.serving import Server, serving
-from benchmarks.tables import QUERIES, Shape, expected, make_files
+from benchmarks.tables import QUERIES, Query, Shape, expected, make_files
 from planner_client.protocol.plans import ARROW_STREAM, PLAN, PlanRequest
 
 if TYPE_CHECKING:
@@ -91,6 +102,7 @@ def measure(shapes: Sequence[Shape], rounds: int, peers: Sequence[Side] = PEERS)
             _register(place, shape, files, case.peers)
             with serving(root_of(place)) as server:
                 rows += _warm(case, server, files)
+                rows += _new_questions(case, server)
                 if shape.clustered:
                     rows += _pages(case, server)
             if shape.clustered and shape.files >= LEAST_COLD:
@@ -152,6 +164,20 @@ def _warm(case: _Case, server: Server, files: pa.Table) -> Iterator[Row]:
         yield Row.compare(case.metric(query.name), "warm", timings, OURS, checked)
 
 
+def _new_questions(case: _Case, server: Server) -> Iterator[Row]:
+    turns = itertools.count()
+    handles = {EMBEDDED.name: EMBEDDED.open(case.place), HTTP.name: HTTP.open(server.url)}
+    clocks = {EMBEDDED.name: time.process_time, HTTP.name: server.cpu_s}
+    for query in QUERIES if case.shape.clustered else (_STATISTICS,):
+
+        def ask(side: str, query: Query = query) -> object:
+            return plan_anew(handles[side], query, case.shape.files, next(turns))
+
+        calls = {s: _sampler(functools.partial(ask, s), clocks[s]) for s in OURS}
+        timings = harness.interleave(calls, case.rounds, warm_up=False, slow_ms=_SLOW_MS)
+        yield Row.compare(case.metric(query.name), "new question", timings, OURS)
+
+
 # Any: a plan of the side's own type.
 def _check(side: Side, plan: Any, wanted: frozenset[str]) -> None:
     names, count = side.found(plan)
@@ -175,14 +201,25 @@ def _pages(case: _Case, server: Server) -> Iterator[Row]:
         session.headers["Accept-Encoding"] = "identity"
         for kind, accept in {"JSON": "application/json", "Arrow": ARROW_STREAM}.items():
             session.headers["Accept"] = accept
+            turns = itertools.count()
             calls = {
-                place: _sampler(functools.partial(_page, session, server, offset), server.cpu_s)
+                place: _sampler(
+                    functools.partial(_next_page, session, server, offset, turns), server.cpu_s
+                )
                 for place, offset in offsets.items()
                 if files > PAGE or place == "first"
             }
             for place, timing in harness.interleave(calls, case.rounds).items():
                 metric = case.metric(f"page, {kind}, {place}")
                 yield Row.compare(metric, "warm", {HTTP.name: timing}, OURS)
+
+
+def _next_page(
+    session: requests.Session, server: Server, offset: int, turns: Iterator[int]
+) -> bytes:
+    """A page close to the offset, another one each time."""
+    away = next(turns)
+    return _page(session, server, offset + away if offset < PAGE else offset - away)
 
 
 def _page(session: requests.Session, server: Server, offset: int) -> bytes:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.store import Write
 
-__all__ = ["EMBEDDED", "HTTP", "NAMESPACE", "TABLE", "predicate_of", "register_ours", "root_of"]
+__all__ = [
+    "EMBEDDED",
+    "HTTP",
+    "NAMESPACE",
+    "TABLE",
+    "plan_anew",
+    "predicate_of",
+    "register_ours",
+    "root_of",
+]
 
 NAMESPACE, TABLE = "bench", "plan"
 _WIRE = {"=": "eq", ">=": "gte", "<=": "lte"}
@@ -136,6 +145,18 @@ def _open_http(url: str) -> Any:  # Any: imported only where this side runs
 def _plan(client: Any, query: Query, files: int) -> ReadPlan:
     plan: ReadPlan = client.catalog.plan(
         namespace=NAMESPACE, table=TABLE, filter_predicate=predicate_of(query, files)
+    )
+    return plan
+
+
+def plan_anew(client: Any, query: Query, files: int, turn: int) -> ReadPlan:
+    """Plan the query under a predicate that no earlier turn had, and that finds the same files."""
+    asked = predicate_of(query, files)
+    always = {"gte": ["id", -1 - turn]}
+    plan: ReadPlan = client.catalog.plan(
+        namespace=NAMESPACE,
+        table=TABLE,
+        filter_predicate=always if asked is None else {"and": [asked, always]},
     )
     return plan
 

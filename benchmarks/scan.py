@@ -42,7 +42,7 @@ from benchmarks.serving import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["QUERIES", "Query", "build", "run"]
+__all__ = ["QUERIES", "Query", "build", "measured", "run"]
 
 ROWS_PER_FILE = 2_000
 REGIONS = 20
@@ -187,7 +187,8 @@ def _check(query: Query, frames: dict[str, pl.LazyFrame], files: int) -> str:
     return f"equal, {expected.height} rows"
 
 
-def _rows(fixture: Fixture, sides: Sequence[Side], files: int, rounds: int) -> Iterator[Row]:
+def measured(fixture: Fixture, sides: Sequence[Side], files: int, rounds: int) -> Iterator[Row]:
+    """Every query in every mode; the sides' answers are compared first."""
     handles = {side.name: side.open(fixture) for side in sides}
     for query in QUERIES:
         frames = {side.name: side.frame(handles[side.name]) for side in sides}
@@ -245,7 +246,7 @@ def run(*, quick: bool = False) -> Report:
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
         fixture = build(root, files)
         with serving(fixture.catalog) as server:
-            rows = list(_rows(Fixture(root, server.url), SIDES, files, rounds))
+            rows = list(measured(Fixture(root, server.url), SIDES, files, rounds))
     return Report(
         name="scan",
         about=f"Polars over {files} Parquet files of {ROWS_PER_FILE} rows, {len(SCHEMA)} columns",

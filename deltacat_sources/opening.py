@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from io_core.plan import ReadPlan
     from planner_client import Client
+    from planner_client.transaction import Transaction
 
 __all__ = ["open_scan"]
 
@@ -28,8 +29,12 @@ def open_scan(
     table_version: str | None,
     columns: Sequence[str] | None,
     predicate: Mapping[str, object] | None,
+    transaction: Transaction | None = None,
+    since: int | None = None,
 ) -> tuple[Scan, ReadPlan]:
     """Make one small call to the planner: the table's schema, and the snapshot that it shows now.
+
+    `transaction` is shown as it goes on; `since` shows only what was added after that snapshot.
 
     Returns:
         A scan of all columns, pinned to that snapshot, with the predicate; and the plan's header.
@@ -43,6 +48,13 @@ def open_scan(
         PlannerUnavailableError: No planner answers.
     """
     ref = TableRef.parse(table, table_version)
-    scan, header = Scan(ref, connect(planner), predicate=parse(predicate), as_of=as_of).pinned()
+    scan, header = Scan(
+        ref,
+        connect(planner),
+        predicate=parse(predicate),
+        as_of=as_of,
+        transaction_id=None if transaction is None else transaction.transaction_id,
+        since=since,
+    ).pinned()
     check_columns(columns or (), header.schema)
     return scan, header

@@ -28,6 +28,7 @@ __all__ = [
     "filled",
     "json_default",
     "load_default",
+    "nulls",
 ]
 
 PAST_DEFAULT = b"DELTACAT:past_default"
@@ -88,8 +89,14 @@ def fill(field: pa.Field, rows: int, key: bytes) -> pa.ChunkedArray:
     """What stands in `rows` rows that lack the column: its default, or nulls."""
     found = load_default(field, key)
     if found is None or rows == 0:
-        return pa.chunked_array([pa.nulls(rows, field.type)])
+        return pa.chunked_array([nulls(rows, field.type)])
     return pa.chunked_array([pa.repeat(found, rows)])
+
+
+def nulls(rows: int, dtype: pa.DataType) -> pa.Array:
+    """So many nulls, with nothing below them where a struct's fields are required."""
+    # `pa.nulls` puts nulls there too, and Parquet's writer refuses them.
+    return pa.array([None] * rows, dtype) if pa.types.is_nested(dtype) else pa.nulls(rows, dtype)
 
 
 def _is_machine_number(dtype: pa.DataType) -> bool:

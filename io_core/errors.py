@@ -15,6 +15,7 @@
     ├── SchemaValidationError           (ValueError)
     ├── TransactionError                (RuntimeError) a call that does not go with its transaction
     ├── UnsupportedError                (NotImplementedError)
+    ├── CredentialsError                (OSError) no valid keys for a store
     └── DataFileError                   (OSError) a data file is missing or damaged
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "AuthenticationRequiredError",
     "CatalogRootError",
     "ConcurrentModificationError",
+    "CredentialsError",
     "DataFileError",
     "DeltaCATError",
     "NotFoundError",
@@ -180,6 +182,13 @@ class UnsupportedError(DeltaCATError, NotImplementedError):
     status = 400
 
 
+class CredentialsError(DeltaCATError, OSError):
+    """No valid keys for a store can be had; the message holds none."""
+
+    code = "credentials_unavailable"
+    status = 500
+
+
 class DataFileError(DeltaCATError, OSError):
     """A data file that a plan names is missing, damaged, or not what the plan says."""
 
@@ -210,6 +219,7 @@ _BY_CODE: dict[str, type[DeltaCATError]] = {
         SchemaValidationError,
         TransactionError,
         UnsupportedError,
+        CredentialsError,
         DataFileError,
     )
 }

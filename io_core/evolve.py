@@ -14,16 +14,18 @@ import pyarrow as pa
 
 from io_core.defaults import FUTURE_DEFAULT, PAST_DEFAULT, dump_default, json_default
 from io_core.errors import SchemaValidationError, nearest
+from io_core.field_ids import carry_ids, field_id, fill_ids, highest_id, without_ids
 from io_core.literal import kind_of
+from io_core.merge_order import EVENT_TIME, MERGE_ORDER, is_ordering, load_merge_order
 from io_core.schema import (
     CONSISTENCY,
     DOC,
     FIELD_ID,
     MERGE_KEY,
+    RENAMED,
     WIDENED,
     SchemaField,
     arrow_field,
-    field_id,
     merge_keys_of,
     schema_of,
     type_of,
@@ -32,7 +34,14 @@ from io_core.schema import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["SchemaOperation", "SchemaUpdates", "evolve", "widens"]
+__all__ = [
+    "SchemaOperation",
+    "SchemaUpdates",
+    "check_name_free",
+    "evolve",
+    "retype",
+    "widens",
+]
 
 # Bits of the integers that a float holds exactly.
 _EXACT_BITS = {16: 11, 32: 24, 64: 53}
@@ -40,16 +49,18 @@ _UNITS = ("s", "ms", "us", "ns")
 
 
 class SchemaOperation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One change: `add` a field, `remove` the one located, `update_type` of the one located.
+    """One change: `add` a field; `remove`, `update_type` of, or `rename` the one located.
 
     `field_locator` is the name of a top-level column. An update takes `new_type`, or in `field`
     the column's whole new definition: type, nullability, future default, consistency and doc.
+    `rename`, which takes `new_name`, is this project's own.
     """
 
-    op: Literal["add", "remove", "update_type"]
+    op: Literal["add", "remove", "update_type", "rename"]
     field: SchemaField | None = None
     field_locator: str | None = None
     new_type: str | None = None
+    new_name: str | None = None
 
 
 class SchemaUpdates(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +87,6 @@ def evolve(
 
     Raises:
         SchemaValidationError: A change that the rules do not allow; names the column and the rule.
-        UnsupportedError: A field asks for merge order or event time.
 
     Example:
         >>> add = SchemaOperation("add", field=SchemaField("note", "string"))
@@ -86,6 +96,8 @@ def evolve(
     if not updates.operations:
         raise SchemaValidationError("schema_updates has no operations: name at least one")
     forced = updates.allow_incompatible_changes
+    # Which row won would change with them.
+    pinned = {*pinned, *(field.name for field in schema if is_ordering(field))}
     past = [*history, schema]
     for operation in updates.operations:
         match operation.op:
@@ -95,6 +107,9 @@ def evolve(
                 schema = _removed(schema, operation, pinned, forced=forced)
             case "update_type":
                 schema = _updated(schema, operation, pinned, forced=forced)
+            case "rename":
+                schema = _renamed(schema, operation, pinned, past)
+        schema = fill_ids(schema, highest_id(past))
         past.append(schema)
     return schema_of(schema)
 
@@ -105,13 +120,14 @@ def _added(
     field = operation.field
     if field is None:
         raise SchemaValidationError("add needs a field")
-    for known in (schema, *past):
-        for name in known.names:
-            if name.lower() == field.name.lower():
-                raise SchemaValidationError(_taken(field.name, name, removed=known is not schema))
+    check_name_free(field.name, schema, past)
     if field.is_merge_key:
         raise SchemaValidationError(
             f"column {field.name!r} cannot become a merge key: a table's keys never change"
+        )
+    if field.merge_order is not None or field.is_event_time:
+        raise SchemaValidationError(
+            f"column {field.name!r} cannot get a merge order: which rows of older files win never changes"
         )
     if field.field_id is not None:
         raise SchemaValidationError(
@@ -123,15 +139,26 @@ def _added(
             "make it nullable or give it a past_default"
         )
     added = arrow_field(field)
-    ids = [field_id(f) or 0 for known in past for f in known]
-    metadata = {**(added.metadata or {}), FIELD_ID: str(max(ids, default=0) + 1).encode()}
-    return schema.append(added.with_metadata(metadata))
+    return schema.append(added.with_type(without_ids(added.type)))
+
+
+def check_name_free(name: str, schema: pa.Schema, past: Sequence[pa.Schema]) -> None:
+    """Raise where a column of the name is there, or was there in an earlier schema.
+
+    Raises:
+        SchemaValidationError: Clients that match columns by name would take the one's values in
+            older files for the other's.
+    """
+    for known in (schema, *past):
+        for other in known.names:
+            if other.lower() == name.lower():
+                raise SchemaValidationError(_taken(name, other, removed=known is not schema))
 
 
 def _taken(name: str, known: str, *, removed: bool) -> str:
     if removed:
         return (
-            f"a column {known!r} was removed, and older files still hold it: "
+            f"a column {known!r} was removed or renamed, and older files still hold it: "
             f"{name!r} cannot be added again, use another name"
         )
     if name == known:
@@ -162,11 +189,35 @@ def _removed(
         raise SchemaValidationError(f"column {name!r} is a merge key: a table's keys never change")
     if name in pinned:
         raise SchemaValidationError(
-            f"column {name!r} cannot be removed: the partition or sort scheme is made of it"
+            f"column {name!r} cannot be removed: the partition or sort scheme is made of it, "
+            "or the merge order"
         )
     if len(schema) == 1:
         raise SchemaValidationError(f"column {name!r} cannot be removed: it is the last one")
     return schema.remove(index)
+
+
+def _renamed(
+    schema: pa.Schema,
+    operation: SchemaOperation,
+    pinned: Collection[str],
+    past: Sequence[pa.Schema],
+) -> pa.Schema:
+    index = _located(schema, operation)
+    old, name = schema.field(index), operation.new_name
+    if not name:
+        raise SchemaValidationError(f"rename of column {old.name!r} needs a new_name")
+    if old.name in (*pinned, *merge_keys_of(schema)):
+        raise SchemaValidationError(
+            f"column {old.name!r} is a merge key, or a scheme is made of it, or the merge order: "
+            "its name stays"
+        )
+    # Back to a name that it had itself is no mistake.
+    number = field_id(old)
+    others = [pa.schema([f for f in known if field_id(f) != number]) for known in past]
+    check_name_free(name, schema.remove(index), others)
+    metadata = {**(old.metadata or {}), RENAMED: b"true"}
+    return schema.set(index, old.with_name(name).with_metadata(metadata))
 
 
 def _updated(
@@ -192,9 +243,15 @@ def _redefined(old: pa.Field, field: SchemaField, *, forced: bool) -> pa.Field:
     asked = arrow_field(msgspec.structs.replace(field, past_default=None))
     given = asked.metadata or {}
     if field.name != old.name:
-        raise SchemaValidationError(f"column {old.name!r} cannot be renamed to {field.name!r}")
+        raise SchemaValidationError(
+            f"column {old.name!r} is not renamed by update_type: use rename with new_name"
+        )
     if field.is_merge_key != (held.get(MERGE_KEY) == b"true"):
         raise SchemaValidationError(f"column {old.name!r}: is_merge_key cannot be changed")
+    if field.is_event_time != (held.get(EVENT_TIME) == b"true"):
+        raise SchemaValidationError(f"column {old.name!r}: is_event_time cannot be changed")
+    if load_merge_order(asked) != load_merge_order(old):
+        raise SchemaValidationError(f"column {old.name!r}: merge_order cannot be changed")
     if field.field_id not in (None, field_id(old)):
         raise SchemaValidationError(f"column {old.name!r}: field_id cannot be changed")
     if field.past_default is not None and held.get(PAST_DEFAULT) != dump_default(
@@ -204,7 +261,8 @@ def _redefined(old: pa.Field, field: SchemaField, *, forced: bool) -> pa.Field:
             f"column {old.name!r}: past_default cannot be changed: rows that are there hold it"
         )
     _check_transition(old, held.get(CONSISTENCY), given.get(CONSISTENCY))
-    kept = {key: held[key] for key in (FIELD_ID, MERGE_KEY, PAST_DEFAULT, WIDENED) if key in held}
+    fixed = (FIELD_ID, MERGE_KEY, MERGE_ORDER, EVENT_TIME, PAST_DEFAULT, WIDENED, RENAMED)
+    kept = {key: held[key] for key in fixed if key in held}
     ours = {key: given.get(key, held.get(key)) for key in (CONSISTENCY, FUTURE_DEFAULT, DOC)}
     metadata = kept | {key: value for key, value in ours.items() if value is not None}
     defaults = {PAST_DEFAULT, FUTURE_DEFAULT} <= metadata.keys()
@@ -226,19 +284,36 @@ def _check_transition(field: pa.Field, old: bytes | None, new: bytes | None) -> 
 def _retyped(old: pa.Field, new: pa.Field, *, fixed: bool, forced: bool) -> pa.Field:
     if fixed:
         raise SchemaValidationError(
-            f"column {old.name!r} is a merge key, or a scheme is made of it: its type {old.type} stays"
+            f"column {old.name!r} is a merge key, or a scheme is made of it, or the merge order: "
+            f"its type {old.type} stays"
         )
     if not widens(old.type, new.type) and not (forced and _casts(old.type, new.type)):
         raise SchemaValidationError(
             f"column {old.name!r}: {old.type} does not widen to {new.type}; types may only widen"
         )
+    return retype(old, new.type, new)
+
+
+def retype(old: pa.Field, dtype: pa.DataType, like: pa.Field | None = None) -> pa.Field:
+    """A column with another type: what is inside of it keeps its ids, and defaults are cast too.
+
+    Args:
+        old: The column as it is.
+        dtype: Its new type.
+        like: What else of it is new: name, nullability and metadata; None means nothing.
+
+    Raises:
+        SchemaValidationError: A default does not fit the type.
+    """
+    new = old if like is None else like
+    dtype = carry_ids(old.type, dtype)
     metadata = dict(new.metadata or {})
     for key in (PAST_DEFAULT, FUTURE_DEFAULT):
         if key in metadata:
             described = old if metadata[key] == (old.metadata or {}).get(key) else new
             value = json_default(described, key)
-            metadata[key] = dump_default(old.name, value, new.type)
-    return new.with_metadata({**metadata, WIDENED: b"true"})
+            metadata[key] = dump_default(old.name, value, dtype)
+    return new.with_type(dtype).with_metadata({**metadata, WIDENED: b"true"})
 
 
 def _casts(old: pa.DataType, new: pa.DataType) -> bool:
@@ -276,8 +351,11 @@ def widens(old: pa.DataType, new: pa.DataType) -> bool:
             and new.precision - new.scale >= whole
             and new.bit_width >= old.bit_width
         )
+    if pa.types.is_fixed_size_binary(new):
+        # Another width would cut values, or fill them up.
+        return False
     if kind_of(old) in ("text", "binary"):
-        return kind_of(old) == kind_of(new)
+        return kind_of(old) == kind_of(new) and not pa.types.is_fixed_size_binary(new)
     return _temporal_widens(old, new)
 
 

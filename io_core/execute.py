@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from io_core import deletes
-from io_core.errors import DataFileError, UnsupportedError
-from io_core.formats import parquet
-from io_core.merge import Delta, merge
-from io_core.predicate import bind, columns_of, to_arrow
-from io_core.schema import align, check_columns, without_views
+from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
+from io_core.formats import FileRef, read_batches
+from io_core.manifest import manifest_table
+from io_core.merge import MergeFile, living
+from io_core.predicate import Constant, bind, columns_of, restrict
+from io_core.predicate_arrow import to_arrow
+from io_core.schema import align, check_columns, names_in_file, without_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pyarrow.compute as pc
+
+    from io_core.merge import Mask
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
 __all__ = ["execute", "read_plan"]
+
+# Any: one row of a plan's table of files.
+_File = dict[str, Any]
+
+# Keys of a partition that are kept between the merge and the rows.
+_KEPT_BYTES = 256 * 2**20
 
 
 def execute(
@@ -32,10 +42,14 @@ def execute(
     row_limit: int | None = None,
     row_offset: int = 0,
 ) -> Iterator[pa.Table]:
-    """Read a plan's rows piece by piece: a file, or where rows merge a partition, at a time.
+    """Read a plan's rows piece by piece, a batch of a file at a time.
+
+    A schemaless table's rows are its files (`io_core.manifest.manifest_table`).
 
     Rows come in reading order (partition, position, entry, row). Columns that only the predicate
-    or the merge needs are read and dropped again. Opens files as it goes.
+    needs are read and dropped again. Opens files as it goes, and holds one batch; where a partition
+    merges by key, the keys of all of its files are read before its first row
+    (`io_core.merge.living`).
 
     Args:
         plan: All files of it; a page that is not the last is refused where rows merge. Partitions
@@ -50,9 +64,11 @@ def execute(
         PredicateError: The predicate does not fit the plan's schema.
         SchemaValidationError: An unknown column.
     """
-    schema = plan.schema
+    schema = _schema(plan)
     wanted = list(schema.names if columns is None else columns)
     check_columns(wanted, schema)
+    if not schema.names:
+        return
     working = pa.schema([f.with_type(without_views(f.type)) for f in schema])
     bound = None if predicate is None else bind(predicate, working)
     needed = frozenset(wanted) | columns_of(bound)
@@ -60,8 +76,11 @@ def execute(
     read_schema = pa.schema([f for f in working if f.name in needed] or [working.field(0)])
     shape = _shape(schema, wanted)
     skip, left = row_offset, row_limit
-    for piece in _pieces(plan, read_schema):
-        rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema))
+    if left == 0:
+        return
+    early = None if bound is None else _of_keys(bound, plan)
+    for piece in _pieces(plan, read_schema, early):
+        rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema).expression)
         if skip:
             dropped = min(skip, rows.num_rows)
             rows, skip = rows.slice(dropped), skip - dropped
@@ -82,9 +101,10 @@ def read_plan(
     row_offset: int = 0,
 ) -> pa.Table:
     """All rows of a plan as one table; see `execute`."""
-    wanted = list(plan.schema.names if columns is None else columns)
-    check_columns(wanted, plan.schema)
-    empty = _shape(plan.schema, wanted).empty_table()
+    schema = _schema(plan)
+    wanted = list(schema.names if columns is None else columns)
+    check_columns(wanted, schema)
+    empty = _shape(schema, wanted).empty_table()
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
@@ -93,100 +113,187 @@ def read_plan(
     return pa.concat_tables([empty, *pieces])
 
 
+def _schema(plan: ReadPlan) -> pa.Schema:
+    return manifest_table(plan).schema if plan.header.schema_serialized is None else plan.schema
+
+
 def _shape(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([pa.field(c, schema.field(c).type) for c in columns])
 
 
-def _pieces(plan: ReadPlan, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Aligned rows of each file, or of each merged partition, before filter and projection."""
+def _of_keys(predicate: Predicate, plan: ReadPlan) -> pc.Expression | None:
+    """What the merge keys alone decide of a predicate: it may go below the merge."""
+    found = restrict(predicate, frozenset(plan.merge_keys))
+    return None if isinstance(found, Constant) else to_arrow(found, _schema(plan)).expression
+
+
+def _pieces(plan: ReadPlan, schema: pa.Schema, early: pc.Expression | None) -> Iterator[pa.Table]:
+    """Aligned rows that live, batch by batch, before filter and projection.
+
+    Args:
+        plan: Whose files.
+        schema: What to read of them.
+        early: Which rows are wanted, by the merge keys: where rows merge, others may be left out.
+    """
+    if plan.header.schema_serialized is None:
+        yield manifest_table(plan).select(schema.names)
+        return
     if plan.header.truncated and plan.requires_merge and not _has_delete_sets(_rows(plan)):
         raise UnsupportedError(
             f"{plan!r} is one page of a table whose rows merge: plan without a page size to read it"
         )
     if not plan.requires_merge:
         for row in _rows(plan):
-            yield _read(plan, row, schema)
+            yield from _read(plan, row, schema)
         return
     for group in plan.groups():
         rows = _rows(group)
-        if _has_delete_sets(rows):
-            yield from _survivors(plan, rows, schema)
+        if not _has_delete_sets(rows):
+            yield from _Merged(group, rows).read(schema, early)
             continue
-        by = [_delete_columns(plan, row) for row in rows]
-        needed = {*schema.names, *plan.merge_keys, *itertools.chain(*by)}
-        working = pa.schema(
-            [f.with_type(without_views(f.type)) for f in plan.schema if f.name in needed]
-        )
-        deltas = [_delta(group, *of, working) for of in zip(rows, by, strict=True)]
-        if not all(by):
-            yield merge(deltas, plan.merge_keys).select(schema.names)
+        for row, mask in _known(plan, rows):
+            yield from _masked(_read(plan, row, schema), mask)
 
 
-def _has_delete_sets(rows: Sequence[dict[str, object]]) -> bool:
+def _has_delete_sets(rows: Sequence[_File]) -> bool:
     """Whether the plan says of every data file which of its rows are dead: nothing merges then."""
     return all(isinstance(r["deletes"], bytes) for r in rows if r["delta_type"] != "delete")
 
 
-def _survivors(
-    plan: ReadPlan, rows: Sequence[dict[str, object]], schema: pa.Schema
-) -> Iterator[pa.Table]:
-    """The rows that live, file by file."""
+def _known(plan: ReadPlan, rows: Sequence[_File]) -> Iterator[tuple[_File, Mask | None]]:
+    """Each data file and which of its rows live, as the plan says; None where all do."""
     for row in rows:
-        dead = row["deletes"]
-        if row["delta_type"] == "delete" or not isinstance(dead, bytes):
+        dead, records = row["deletes"], row["record_count"]
+        if row["delta_type"] == "delete" or (dead and deletes.count(dead) == records):
             continue
-        if dead and deletes.count(dead) == row["record_count"]:
-            continue
-        found = _read(plan, row, schema)
-        if dead:
-            try:
-                live = deletes.live_mask(dead, found.num_rows)
-            except DataFileError as error:
-                problem = f"does not fit its delete set: {error}"
-                raise DataFileError.of(str(row["path"]), problem, repr(plan)) from error
-            found = found.filter(pa.array(live))
-        yield found
+        try:
+            yield row, deletes.live_mask(dead, records) if dead else None
+        except DataFileError as error:
+            problem = f"does not fit its delete set: {error}"
+            raise DataFileError.of(row["path"], problem, repr(plan)) from error
 
 
-def _rows(plan: ReadPlan) -> list[dict[str, object]]:
+class _Merged:
+    """A partition whose rows merge by key.
+
+    The keys of its files are read first, and kept as far as there is room: so none is read twice
+    for the sake of the merge.
+    """
+
+    def __init__(self, plan: ReadPlan, rows: Sequence[_File]) -> None:
+        self._plan = plan
+        self._rows = rows
+        self._by = [_delete_columns(plan, row) for row in rows]
+        self._working = {f.name: f.with_type(without_views(f.type)) for f in plan.schema}
+        self._kept: dict[int, pa.Table] = {}
+        self._room = _KEPT_BYTES
+
+    def read(self, schema: pa.Schema, early: pc.Expression | None) -> Iterator[pa.Table]:
+        """The rows that live; `early` says by the keys which are wanted."""
+        if all(self._by):
+            return
+        keys, order = self._plan.merge_keys, self._plan.merge_order
+        positions = [row["stream_position"] for row in self._rows]
+        files = list(map(MergeFile, positions, self._by))
+        masks = living(files, keys, self._columns, order=order, matching=early)
+        for file, mask in enumerate(masks):
+            if mask.any():
+                yield from _masked(self._columns(file, schema.names), mask)
+            self._kept.pop(file, None)
+
+    def _columns(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        kept = self._kept.get(file)
+        if kept is None and set(columns) == set(self._plan.merge_keys):
+            return self._keeping(file, columns)
+        others = [c for c in columns if kept is None or c not in kept.column_names]
+        pieces = self._stored(file, others) if others or kept is None else iter([kept])
+        return pieces if kept is None else _beside(pieces, kept, columns)
+
+    def _keeping(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        pieces: list[pa.Table] = []
+        for piece in self._stored(file, columns):
+            self._room -= piece.nbytes
+            if self._room >= 0:
+                pieces.append(piece)
+            yield piece
+        if pieces and self._room >= 0:
+            self._kept[file] = pa.concat_tables(pieces)
+
+    def _stored(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        wanted = pa.schema([self._working[c] for c in columns])
+        required = frozenset(self._by[file] or self._plan.merge_keys)
+        return _read(self._plan, self._rows[file], wanted, required)
+
+
+def _beside(
+    pieces: Iterator[pa.Table], kept: pa.Table, columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Pieces of a file with the columns of it that were kept."""
+    start = 0
+    for piece in pieces:
+        beside = kept.slice(start, len(piece))
+        start += len(piece)
+        sources = [piece if c in piece.column_names else beside for c in columns]
+        held = [source.column(c) for source, c in zip(sources, columns, strict=True)]
+        yield pa.table(held, names=list(columns))
+
+
+def _masked(pieces: Iterator[pa.Table], mask: Mask | None) -> Iterator[pa.Table]:
+    """The rows that live."""
+    start = 0
+    for piece in pieces:
+        part = None if mask is None else mask[start : start + len(piece)]
+        start += len(piece)
+        if part is None or part.all():
+            yield piece
+        elif part.any():
+            yield piece.filter(pa.array(part))
+
+
+def _rows(plan: ReadPlan) -> list[_File]:
     names = [
         "path",
         "content_type",
+        "content_encoding",
         "record_count",
         "delta_type",
         "stream_position",
         "delete_columns",
         "deletes",
+        "schema_id",
     ]
     return list(plan.files.select(names).to_pylist())
 
 
-def _delete_columns(plan: ReadPlan, row: dict[str, object]) -> tuple[str, ...]:
+def _delete_columns(plan: ReadPlan, row: _File) -> tuple[str, ...]:
     """What a delete file matches by; nothing for data."""
     if row["delta_type"] != "delete":
         return ()
     locators = row["delete_columns"]
-    return tuple(json.loads(str(locators))) if locators else plan.merge_keys
-
-
-def _delta(
-    plan: ReadPlan, row: dict[str, object], delete_columns: tuple[str, ...], schema: pa.Schema
-) -> Delta:
-    kept = pa.schema([schema.field(c) for c in delete_columns]) if delete_columns else schema
-    rows = _read(plan, row, kept, required=delete_columns or plan.merge_keys)
-    return Delta(rows, int(str(row["stream_position"])), delete_columns)
+    return tuple(json.loads(locators)) if locators else plan.merge_keys
 
 
 def _read(
-    plan: ReadPlan, row: dict[str, object], schema: pa.Schema, required: tuple[str, ...] = ()
-) -> pa.Table:
-    path, records = str(row["path"]), row["record_count"]
-    if row["content_type"] != "parquet":
-        raise UnsupportedError(f"{path}: files of type {row['content_type']} are not supported")
-    found = parquet.read(
-        path, schema.names, records=records if isinstance(records, int) else None, plan=repr(plan)
+    plan: ReadPlan, row: _File, schema: pa.Schema, required: frozenset[str] = frozenset()
+) -> Iterator[pa.Table]:
+    """Columns of a file batch by batch, as the table has them."""
+    writer = plan.writer_schema(row["schema_id"])
+    file = FileRef(
+        path=row["path"],
+        content_type=row["content_type"],
+        content_encoding=row["content_encoding"],
+        records=row["record_count"],
+        plan=repr(plan),
+        schema=plan.schema if writer is None else writer,
     )
-    # Read as null, a missing key would match the rows whose key is null.
-    if lacking := [c for c in required if c not in found.column_names]:
-        raise DataFileError.of(path, f"lacks the column {lacking[0]!r}", repr(plan))
-    return align(found, schema)
+    names = {theirs: ours for ours, theirs in names_in_file(schema, writer).items()}
+    for stored in read_batches(file, list(names), storage=plan.storage):
+        piece = stored.rename_columns([names[c] for c in stored.column_names])
+        # Read as null, a missing key would match the rows whose key is null.
+        if lacking := (required & frozenset(schema.names)).difference(piece.column_names):
+            problem = f"lacks the column {min(lacking)!r}"
+            raise DataFileError.of(file.path, problem, file.plan)
+        try:
+            yield align(piece, schema)
+        except SchemaValidationError as error:
+            raise SchemaValidationError(f"{plan!r}: file {file.path}: {error}") from None

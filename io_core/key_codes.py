@@ -201,6 +201,13 @@ def _absorb_bytes(state: Code, array: pa.Array, nulls: npt.NDArray[np.int64]) ->
     padded = np.zeros(high - low + 8, np.uint8)
     if high > low:
         padded[:-8] = np.frombuffer(data, np.uint8)[low:high]
+    size = int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else 0
+    if 0 < size <= _LONG_BYTES:
+        # All of one length, as most keys are: no row has to be looked up.
+        for done in range(0, size, 8):
+            words = np.ndarray(len(lengths), "<u8", padded, offset=done, strides=(size,))
+            state[:] = _absorb(state, words & _HEADS[min(size - done, 8)])
+        return
     starts = ends[:-1] - low
     for row in np.flatnonzero(lengths > _LONG_BYTES).tolist():
         value = padded[starts[row] : starts[row] + lengths[row]]

@@ -10,7 +10,6 @@ over, and the keys are read from the data file.
 from __future__ import annotations
 
 import mmap
-import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,25 @@ import numpy as np
 import pyarrow as pa
 
 from io_core.errors import DataFileError, UnsupportedError
-from io_core.formats import parquet
+from io_core.formats import FileRef, read
 from io_core.key_codes import KeyCodes, fingerprint, key_codes
 from io_core.schema import align, without_views
-from io_core.storage import local_path
+from io_core.storage import LOCAL, Storage, is_s3, local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from io_core.deletes import Positions
 
-__all__ = ["KeyedFile", "codes_of", "derive_keys", "key_path", "keys_at", "write_keys"]
+__all__ = [
+    "KeyedFile",
+    "codes_of",
+    "columns_at",
+    "derive_keys",
+    "key_path",
+    "keys_at",
+    "write_keys",
+]
 
 _METADATA = b"deltacat:keys"
 _OFFSETS = {
@@ -42,10 +51,11 @@ class KeyedFile(msgspec.Struct, frozen=True):
     """A data file, or a delete file, of a table with merge keys.
 
     Attributes:
-        path: Local path or `file://` URI.
+        path: Local path or URI.
         records: Its rows; None where nobody says.
         schema: The table's, with field ids.
         merge_keys: The table's, in their order.
+        storage: How it is reached.
     """
 
     path: str
@@ -53,6 +63,7 @@ class KeyedFile(msgspec.Struct, frozen=True):
     # Any: pyarrow has no types.
     schema: pa.Schema
     merge_keys: tuple[str, ...]
+    storage: Storage = LOCAL
 
     def key_schema(self) -> pa.Schema:
         """The key's columns, in the types that keys are compared in."""
@@ -70,13 +81,13 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def key_path(path: str) -> str:
-    """Where the keys of a data file are, as a local path.
+    """Where the keys of a data file are: a local path, or on S3 beside it.
 
     Example:
-        >>> key_path("file:///data/a.parquet")
-        '/data/a.parquet.keys'
+        >>> key_path("file:///data/a.parquet"), key_path("s3://bucket/a.parquet")
+        ('/data/a.parquet.keys', 's3://bucket/a.parquet.keys')
     """
-    return f"{local_path(path)}.keys"
+    return f"{path if is_s3(path) else local_path(path)}.keys"
 
 
 def write_keys(file: KeyedFile, rows: pa.Table) -> None:
@@ -97,7 +108,11 @@ def write_keys(file: KeyedFile, rows: pa.Table) -> None:
     kept = [] if exact else keys.columns
     table = pa.table([codes, *kept], names=["code", *(str(i) for i in range(len(kept)))])
     table = table.replace_schema_metadata({_METADATA: msgspec.json.encode(head)})
-    with open(key_path(file.path), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+    # Keys may be derived again, in place of damaged ones.
+    with (
+        file.storage.open_output(key_path(file.path), replace=True) as out,
+        pa.ipc.new_file(out, table.schema) as writer,
+    ):
         writer.write_table(table.combine_chunks())
 
 
@@ -149,15 +164,27 @@ def keys_at(file: KeyedFile, rows: Positions) -> pa.Table:
     return _read(file).take(rows)
 
 
+def columns_at(file: KeyedFile, columns: Sequence[str], rows: Positions) -> pa.Table:
+    """Other columns of some rows, from the data file.
+
+    Args:
+        file: Which file.
+        columns: Which columns; what the file lacks is filled in.
+        rows: Positions in it.
+
+    Raises:
+        DataFileError: The data file is missing or damaged.
+    """
+    asked = FileRef(file.path, records=file.records, plan="the ledger, as a file to be merged")
+    fields = map(file.schema.field, columns)
+    wanted = pa.schema([field.with_type(without_views(field.type)) for field in fields])
+    return align(read(asked, columns, storage=file.storage).take(rows), wanted)
+
+
 def _open(file: KeyedFile) -> tuple[_Head, pa.Table] | None:
     """The file's key file, mapped into memory; None where there is none that fits."""
-    path = key_path(file.path)
-    if not os.path.exists(path):
-        return None
     try:
-        with open(path, "rb") as stored:
-            body = mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ)
-        table = pa.ipc.open_file(pa.py_buffer(body)).read_all()
+        table = pa.ipc.open_file(_body(file)).read_all()
         head = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Head)
         names = table.schema.names
         table.validate()
@@ -171,6 +198,16 @@ def _open(file: KeyedFile) -> tuple[_Head, pa.Table] | None:
         and file.records in {None, table.num_rows}
     )
     return (head, table) if fits else None
+
+
+def _body(file: KeyedFile) -> pa.Buffer:
+    """All of the key file: mapped where it is local, else in memory."""
+    path = key_path(file.path)
+    if is_s3(path):
+        with file.storage.open_input(path) as stored:
+            return stored.read_buffer()
+    with open(path, "rb") as stored:
+        return pa.py_buffer(mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _is_sound(table: pa.Table, rows: Positions) -> bool:
@@ -192,7 +229,8 @@ def _is_sound(table: pa.Table, rows: Positions) -> bool:
 def _read(file: KeyedFile) -> pa.Table:
     """The key's columns of the data file itself."""
     plan = f"the ledger, as a file of a table keyed by {', '.join(file.merge_keys)}"
-    found = parquet.read(file.path, file.merge_keys, records=file.records, plan=plan)
+    asked = FileRef(path=file.path, content_type="parquet", records=file.records, plan=plan)
+    found = read(asked, file.merge_keys, storage=file.storage)
     # Read as null, a missing key would kill the rows whose key is null.
     if lacking := [key for key in file.merge_keys if key not in found.column_names]:
         raise DataFileError.of(file.path, f"lacks the column {lacking[0]!r}", plan)

@@ -35,10 +35,12 @@ __all__ = [
     "Kills",
     "Locations",
     "NewFile",
+    "Rank",
     "Run",
     "can_index",
     "index_of",
     "kills",
+    "rows_at",
     "tidy",
 ]
 
@@ -47,6 +49,8 @@ Locations = npt.NDArray[np.int64]
 # What reads the keys of some rows of a file: (ordinal, positions ascending) -> the key's columns,
 # in the table's types, a row per position.
 FetchKeys = Callable[[int, Positions], pa.Table]
+# The place of each of some rows among them; the highest wins (`io_core.merge_order.ranks`).
+Rank = Callable[[Locations], Locations]
 
 # Which elements of another array.
 _Indices = npt.NDArray[np.int64]
@@ -148,10 +152,11 @@ def kills(
     keys: str,
     files: Sequence[NewFile],
     fetch_keys: FetchKeys,
+    rank: Rank | None = None,
 ) -> Kills:
     """The rows that die by the commit at one stream position, and the index after it.
 
-    Of the commit's rows of one key the last lives: file order, then row order. Older rows of its
+    Of the commit's rows of one key the last lives: merge order, file order, row order. Older rows of its
     keys, and of the keys that it deletes, die. A delete leaves the rows of its own position alone.
     Rows that are marked dead are not named again.
 
@@ -162,6 +167,8 @@ def kills(
         files: All files that the partition has at this position, in file order.
         fetch_keys: Reads the keys of some rows of a file, this commit's own files included.
             Called where codes are not exact alone: once per file that holds such rows.
+        rank: The table's merge order; None where it has none. Called where several rows of the
+            commit share a code, with those.
 
     Raises:
         ValueError: The position is not above the index's, or the codes do not compare to its own.
@@ -173,7 +180,7 @@ def kills(
     added = _gather([f for f in files if not f.is_delete])
     order = np.argsort(added.codes)
     added = _Probes(added.codes[order], added.locations[order], added.exact)
-    lives = _last_of_each_key(added, order, fetch_keys)
+    lives = _last_of_each_key(added, order, fetch_keys, rank)
     killed = [added.locations[~lives]]
     fresh = _Probes(added.codes[lives], added.locations[lives], added.exact)
     probes = _with_deletes(fresh, _gather([f for f in files if f.is_delete]))
@@ -263,13 +270,16 @@ def _gather(files: Sequence[NewFile]) -> _Probes:
     return _Probes(np.concatenate(codes), np.concatenate(locations), exact)
 
 
-def _last_of_each_key(rows: _Probes, order: _Indices, fetch: FetchKeys) -> npt.NDArray[np.bool_]:
-    """Which rows no later one of the same commit replaces.
+def _last_of_each_key(
+    rows: _Probes, order: _Indices, fetch: FetchKeys, rank: Rank | None
+) -> npt.NDArray[np.bool_]:
+    """Which rows no other one of the same commit replaces.
 
     Args:
         rows: Ascending by code.
         order: The place of each row in reading order.
         fetch: As `kills` has it.
+        rank: Likewise.
     """
     lives = np.ones(len(order), np.bool_)
     same = rows.codes[1:] == rows.codes[:-1]
@@ -284,7 +294,10 @@ def _last_of_each_key(rows: _Probes, order: _Indices, fetch: FetchKeys) -> npt.N
     if rows.exact:
         groups = row_codes([pa.chunked_array([rows.codes[doubtful]])])
     else:
-        groups = row_codes(_keys_at(rows.locations[doubtful], fetch).columns)
+        groups = row_codes(rows_at(rows.locations[doubtful], fetch).columns)
+    if rank is not None:
+        best = np.argsort(rank(rows.locations[doubtful]), kind="stable")
+        doubtful, groups = doubtful[best], groups[best]
     lives[doubtful] = False
     lives[doubtful[last_of_each(groups)]] = True
     return lives
@@ -332,7 +345,7 @@ def _hits(runs: Sequence[Run], probes: _Probes, fetch: FetchKeys) -> list[_Indic
     theirs = [runs[i].locations[pairs[i][1]] for i in doubtful]
     size = sum(map(len, ours))
     if size:
-        keys = _keys_at(np.concatenate([*ours, *theirs]), fetch)
+        keys = rows_at(np.concatenate([*ours, *theirs]), fetch)
         equal = _equal(keys.slice(0, size), keys.slice(size))
         ends = np.cumsum([len(part) for part in ours])
         for i, found in zip(doubtful, np.split(equal, ends[:-1]), strict=True):
@@ -406,8 +419,8 @@ def _by_file(locations: Locations) -> Iterator[tuple[int, Positions]]:
         yield int(ordinals[start]), rows.astype(np.uint32)
 
 
-def _keys_at(locations: Locations, fetch: FetchKeys) -> pa.Table:
-    """The keys at some locations, in their order; each file is asked once."""
+def rows_at(locations: Locations, fetch: FetchKeys) -> pa.Table:
+    """What `fetch` reads at some locations, in their order; each file is asked once."""
     distinct, places = np.unique(locations, return_inverse=True)
     found = [fetch(ordinal, rows) for ordinal, rows in _by_file(distinct)]
     return pa.concat_tables([t.cast(found[0].schema) for t in found]).take(places)

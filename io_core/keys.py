@@ -22,7 +22,7 @@ _CODE_LIMIT = 2**62
 def row_codes(columns: Sequence[pa.ChunkedArray]) -> Codes:
     """One code per row; rows share a code exactly where all their values are equal.
 
-    Null equals null, and differs from the empty string. Codes are at least 0, in no order.
+    Null equals null, and differs from the empty string; NaN equals NaN. Codes are at least 0, in no order.
 
     Args:
         columns: At least one, all of one length.
@@ -56,6 +56,9 @@ def _encode(column: pa.ChunkedArray) -> tuple[Codes, int]:
     }
     dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     array = column.cast(wide.get(dtype, dtype)).combine_chunks()
+    if pa.types.is_float32(dtype) or pa.types.is_float64(dtype):
+        # -0.0 equals 0.0.
+        array = pc.add(array, pa.scalar(0, dtype))
     encoded = pc.dictionary_encode(array, null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
 

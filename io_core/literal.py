@@ -16,7 +16,7 @@ import math
 import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,16 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Kind", "Located", "dump_array", "dump_literal", "kind_of", "load_array", "locate"]
+__all__ = [
+    "Kind",
+    "Located",
+    "dump_array",
+    "dump_literal",
+    "kind_of",
+    "load_array",
+    "locate",
+    "ordinal",
+]
 
 Kind = Literal["bool", "number", "text", "binary", "date", "time", "timestamp", "duration", "other"]
 
@@ -56,13 +65,18 @@ def kind_of(dtype: pa.DataType) -> Kind:
         ("bool", t.is_boolean(dtype)),
         ("number", t.is_integer(dtype) or _is_wide_float(dtype) or t.is_decimal(dtype)),
         ("text", t.is_string(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype)),
-        ("binary", t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype)),
+        ("binary", _is_variable_binary(dtype) or t.is_fixed_size_binary(dtype)),
         ("date", t.is_date(dtype)),
         ("time", t.is_time(dtype)),
         ("timestamp", t.is_timestamp(dtype)),
         ("duration", t.is_duration(dtype)),
     )
     return next((kind for kind, holds in tests if holds), "other")
+
+
+def _is_variable_binary(dtype: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype))
 
 
 def _is_wide_float(dtype: pa.DataType) -> bool:
@@ -107,7 +121,8 @@ def locate(value: object, dtype: pa.DataType) -> Located:
                 return Located(pa.scalar(value, dtype), True)
         case "binary":
             if (raw := _bytes(value)) is not None:
-                return Located(pa.scalar(raw, dtype), True)
+                fixed = not _is_variable_binary(dtype)
+                return _place_fixed(raw, dtype) if fixed else Located(pa.scalar(raw, dtype), True)
         case "number":
             if (number := _number(value, floats=pa.types.is_floating(dtype))) is not None:
                 return _place_number(number, dtype)
@@ -128,6 +143,19 @@ def _bytes(value: object) -> bytes | None:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def _place_fixed(raw: bytes, dtype: pa.DataType) -> Located:
+    """Among values of one length: a longer literal follows its own beginning."""
+    width = dtype.byte_width
+    if len(raw) >= width:
+        return Located(pa.scalar(raw[:width], dtype), len(raw) == width)
+    # Every value that begins with the literal is above it; below it is what a smaller number begins.
+    number = int.from_bytes(raw)
+    if not number:
+        return Located(None, False)
+    below = (number - 1).to_bytes(len(raw)) + b"\xff" * (width - len(raw))
+    return Located(pa.scalar(below, dtype), False)
 
 
 def _number(value: object, *, floats: bool) -> Fraction | float | None:
@@ -280,6 +308,18 @@ def _duration_nanos(value: object) -> int | None:
     return -nanos if found["sign"] else nanos
 
 
+# Any: a value that compares with those of the same type.
+def ordinal(value: pa.Scalar) -> Any:
+    """A Python value that stands in the same order, nanoseconds included; None for null.
+
+    Example:
+        >>> ordinal(pa.scalar(1, pa.timestamp("ns"))), ordinal(pa.scalar("a"))
+        (1, 'a')
+    """
+    temporal = kind_of(value.type) in ("date", "time", "timestamp", "duration")
+    return value.value if temporal else value.as_py()
+
+
 def dump_literal(value: object) -> bool | int | float | str | None:
     """Write a Python or Arrow value as the JSON scalar that stands for it.
 
@@ -334,14 +374,24 @@ def dump_array(values: pa.Array) -> list[bool | int | float | str | None]:
             for v in values.cast(pa.int64()).to_pylist()
         ]
         return [None if v is None else _dump_duration(v) for v in nanos]
-    if kind == "date":
+    if kind == "date" and _are_whole_days(values):
         return list(values.cast(pa.date32()).cast(pa.string()).to_pylist())
+    if kind == "date":
+        values, kind = values.cast(pa.timestamp("ms")), "timestamp"
     if kind in ("time", "timestamp"):
         if kind == "timestamp" and values.type.tz is not None:
             values = values.cast(pa.timestamp(values.type.unit, "UTC"))
         text = pc.replace_substring(values.cast(pa.string()), " ", "T")
         return list(text.to_pylist())
     return [dump_literal(v) for v in values.to_pylist()]
+
+
+def _are_whole_days(values: pa.Array) -> bool:
+    if pa.types.is_date32(values.type):
+        return True
+    # Arrow means days by its dates in milliseconds, and yet holds what lies between.
+    numbers = values.view(pa.int64()).drop_null().to_numpy()
+    return not bool((numbers % (_DAY_NS // 10**6)).any())
 
 
 def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:

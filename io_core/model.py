@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from io_core.bindings import Credential, FileAccessRef, StorageBinding
+from io_core.storage import LOCAL, Storage
+
 __all__ = [
     "UNSORTED_ID",
     "ColumnStats",
     "DataFile",
     "DeltaType",
+    "OpenedSession",
     "PartitionKey",
     "PartitionScheme",
     "ScanTask",
@@ -151,6 +155,7 @@ class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     sort_scheme_id: str | None = None
     column_stats: dict[str, ColumnStats] | None = None
     deletes: bytes | None = None
+    file_access_ref: FileAccessRef | None = None
 
     @property
     def extension(self) -> str:
@@ -219,6 +224,8 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
     table_exists: bool | None = None
     schema_serialized: str | None = None
     schema: list[dict[str, Any]] | None = None
+    # This project's own: entries of files that have exactly this schema name it.
+    schema_id: int | None = None
     merge_keys: list[str] | None = None
     partition_scheme: PartitionScheme | None = None
     sort_scheme: SortScheme | None = None
@@ -237,3 +244,30 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot: int | None = None
     transaction_id: str | None = None
     transaction_version: int | None = None
+    root_id: str | None = None
+    binding_id: str | None = None
+    binding_revision: int | None = None
+    available_storage_bindings: dict[str, StorageBinding] | None = None
+    # Any: JSON, for the published clients alone.
+    available_roots: dict[str, Any] | None = None
+    # On their way alone: a client takes them out, and the ledger never holds any.
+    credentials: dict[str, Credential] | None = None
+
+    @property
+    def storage(self) -> Storage:
+        """How the files of its `data_dir` are reached."""
+        return LOCAL
+
+
+class OpenedSession(WriteSession, frozen=True, omit_defaults=True):
+    """A write session whose files are not local: it brings how they are reached.
+
+    It pickles without keys; a process that it arrives in asks the planner for its own.
+    """
+
+    opened: Storage = LOCAL
+
+    @property
+    def storage(self) -> Storage:
+        """How the files of its `data_dir` are reached."""
+        return self.opened

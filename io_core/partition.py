@@ -1,12 +1,12 @@
 """Partition transforms: which partition a row belongs to, and what a partition says of its rows.
 
 `year`, `month`, `day` and `hour` are calendar components (in UTC for zoned columns), so only
-`year` bounds a column; `identity` and `truncate` do too, `bucket` and `void` say nothing here.
+`year` bounds a column; `identity` and `truncate` do too. Of `month`, `day`, `hour` and `bucket` the
+image of a value decides whether the partition can hold it, and `void` says nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,28 +14,55 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+from io_core.buckets import Strategy, buckets_of, is_agreed
+from io_core.errors import SchemaValidationError, nearest
 from io_core.keys import row_codes
 from io_core.literal import kind_of
+from io_core.schema import without_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from io_core.model import PartitionKey, PartitionScheme
 
-__all__ = ["Bounds", "check_scheme", "split", "transform", "value_bounds", "value_type"]
+__all__ = [
+    "Bounds",
+    "Image",
+    "check_scheme",
+    "split",
+    "transform",
+    "value_bounds",
+    "value_type",
+]
 
 Name = Literal["identity", "year", "month", "day", "hour", "truncate", "bucket", "void"]
 
 _TEXT = re.compile(r"\s*(\w+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\w+)\s*)?\))?\s*", re.ASCII)
 _WIDEST = 2**31 - 1
 _PLAIN: tuple[Name, ...] = ("identity", "year", "month", "day", "hour", "void")
+_STRATEGIES: tuple[Strategy, ...] = ("default", "iceberg")
 _COMPONENTS: dict[str, Callable[[pa.Array], pa.Array]] = {
     "year": pc.year,
     "month": pc.month,
     "day": pc.day,
     "hour": pc.hour,
 }
+
+
+_UTC = frozenset({None, "UTC", "Etc/UTC", "Z", "+00:00"})
+_DAYS = {"s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+
+
+class Image(NamedTuple):
+    """What a column's values became in each of many files: one value per file.
+
+    Attributes:
+        values: The value that all of the file's values became; null where they are all null.
+        of: What values of the column's type become.
+    """
+
+    values: pa.Array
+    of: Callable[[pa.ChunkedArray], pa.ChunkedArray]
 
 
 class Bounds(NamedTuple):
@@ -47,6 +74,7 @@ class Bounds(NamedTuple):
         null_count: (files,) int64 rows, -1 where unknown.
         nan_count: (files,) int64 rows, -1 where unknown.
         exact: Whether `low` and `high` are values that occur, not truncated ones.
+        image: What else a value of the column has to agree with; None for nothing.
     """
 
     low: pa.Array
@@ -54,11 +82,13 @@ class Bounds(NamedTuple):
     null_count: np.ndarray[Any, np.dtype[np.int64]]
     nan_count: np.ndarray[Any, np.dtype[np.int64]]
     exact: bool
+    image: Image | None = None
 
 
 class _Transform(NamedTuple):
     name: Name
     width: int
+    strategy: Strategy = "default"
 
 
 def _parse(key: PartitionKey) -> _Transform:
@@ -71,12 +101,10 @@ def _parse(key: PartitionKey) -> _Transform:
         if name == "truncate" and width and 0 < int(width) <= _WIDEST:
             return _Transform("truncate", int(width))
         if name == "bucket" and width and 0 < int(width) <= _WIDEST:
-            if strategy != "default":
-                raise UnsupportedError(
-                    f"partition transform {text!r}: only the default bucket is supported"
-                )
-            return _Transform("bucket", int(width))
-    known = [*_PLAIN, "truncate(width)", "bucket(count)"]
+            named = next((s for s in _STRATEGIES if s == strategy), None)
+            if named is not None:
+                return _Transform("bucket", int(width), named)
+    known = [*_PLAIN, "truncate(width)", "bucket(count)", "bucket(count, iceberg)"]
     raise SchemaValidationError(
         f"unknown partition transform {text!r}{nearest(text, known)}; known: {', '.join(known)}"
     )
@@ -105,11 +133,13 @@ def check_scheme(scheme: PartitionScheme, schema: pa.Schema) -> None:
 
 def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
     """The type of a key's partition values: the column's own, or int32 for components and buckets."""
-    name, width = _parse(key)
+    name, width, strategy = _parse(key)
     dtype = schema.field(key.key[0]).type
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
     kind = kind_of(dtype)
+    # That hash takes integers of 64 bits with a sign.
+    hashed = strategy == "default" or not pa.types.is_uint64(dtype)
     fits = {
         "identity": kind != "other",
         "year": kind in ("date", "timestamp"),
@@ -118,7 +148,7 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
         "hour": kind == "timestamp",
         "truncate": kind in ("text", "binary") or _counts_to(dtype, width),
         # Python's text of a value decides, and Python has no nanoseconds.
-        "bucket": kind != "other" and getattr(dtype, "unit", None) != "ns",
+        "bucket": kind != "other" and getattr(dtype, "unit", None) != "ns" and hashed,
         "void": True,
     }
     if not fits[name]:
@@ -140,7 +170,7 @@ def transform(key: PartitionKey, column: pa.ChunkedArray, dtype: pa.DataType) ->
         column: The rows' values of the key's column.
         dtype: The values' type, from `value_type`.
     """
-    name, width = _parse(key)
+    name, width, strategy = _parse(key)
     if name == "void":
         return pa.chunked_array([pa.nulls(len(column), dtype)])
     if name in _COMPONENTS:
@@ -154,7 +184,7 @@ def transform(key: PartitionKey, column: pa.ChunkedArray, dtype: pa.DataType) ->
         values = (
             column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         )
-        return _bucket(values, width)
+        return buckets_of(values, width, strategy)
     column = column.cast(dtype)
     return column if name == "identity" else _truncate(column, width)
 
@@ -168,18 +198,6 @@ def _truncate(column: pa.ChunkedArray, width: int) -> pa.ChunkedArray:
     # Arrow divides integers towards zero, as the protocol's writers do.
     step = pa.scalar(width, column.type)
     return pc.multiply(pc.divide(column, step), step)
-
-
-def _bucket(column: pa.ChunkedArray, count: int) -> pa.ChunkedArray:
-    distinct = column.unique()
-    buckets = [None if v is None else _sha1_bucket(str(v), count) for v in distinct.to_pylist()]
-    positions = pc.index_in(column, distinct)
-    return pa.chunked_array([pa.array(buckets, pa.int32()).take(positions.combine_chunks())])
-
-
-def _sha1_bucket(text: str, count: int) -> int:
-    # The protocol's hash; nothing secret is involved.
-    return int.from_bytes(hashlib.sha1(text.encode()).digest()[:4]) % count  # noqa: S324
 
 
 def split(
@@ -198,9 +216,12 @@ def split(
     order = np.argsort(inverse, kind="stable")
     ends = np.cumsum(np.bincount(inverse))
     keyed = pa.table(values, names=[str(i) for i in range(len(values))])
+    # Arrow takes no rows of its view types.
+    plain = pa.schema([f.with_type(without_views(f.type)) for f in table.schema])
+    held = table if plain.equals(table.schema) else table.cast(plain)
     for group in np.argsort(first, kind="stable"):
         start = ends[group - 1] if group else 0
-        yield keyed.slice(int(first[group]), 1), table.take(order[start : ends[group]])
+        yield keyed.slice(int(first[group]), 1), held.take(order[start : ends[group]]).cast(table.schema)
 
 
 def value_bounds(
@@ -217,32 +238,65 @@ def value_bounds(
         rows: (files,) rows in each file.
         dtype: The column's type.
     """
-    name, width = _parse(key)
+    name, width, strategy = _parse(key)
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    if name == "void":
+        return None
     nulls = values.is_null().to_numpy(zero_copy_only=False)
     unknown = np.full(len(values), -1, np.int64)
-    null_count = np.where(nulls, rows, 0)
+    # Each transform that is left makes null of null, and of nothing else.
+    null_count, nan_count = np.where(nulls, rows, 0), np.zeros(len(values), np.int64)
+    image = Image(values, lambda column: transform(key, column, values.type))
+    nothing = pa.nulls(len(values), dtype)
     if name == "identity":
         if not pa.types.is_floating(dtype):
-            return Bounds(values, values, null_count, np.zeros(len(values), np.int64), exact=True)
+            return Bounds(values, values, null_count, nan_count, exact=True)
         is_nan = pc.fill_null(pc.is_nan(values), False)
         bound = pc.if_else(is_nan, pa.scalar(None, values.type), values)
         nan_count = np.where(is_nan.to_numpy(zero_copy_only=False), rows, 0)
         return Bounds(bound, bound, null_count, nan_count, exact=True)
     if name == "year":
         low, high = _years(values, dtype, 0), _years(values, dtype, 1)
-        return Bounds(low, high, null_count, np.zeros(len(values), np.int64), exact=False)
+        return Bounds(low, high, null_count, nan_count, exact=False)
     if name == "truncate" and pa.types.is_integer(dtype):
-        numbers = values.cast(pa.int64(), safe=False).fill_null(0).to_numpy().astype(object)
-        low = [
-            None if n else int(v - (width - 1) if v <= 0 else v)
-            for v, n in zip(numbers, nulls, strict=True)
-        ]
-        high = [
-            None if n else int(v + (width - 1) if v >= 0 else v)
-            for v, n in zip(numbers, nulls, strict=True)
-        ]
-        return Bounds(_clamped(low, dtype), _clamped(high, dtype), null_count, unknown, exact=False)
-    return None
+        return _whole_range(values, width, dtype, null_count)
+    if name == "truncate":
+        return Bounds(values, _beyond(values), null_count, nan_count, exact=False, image=image)
+    if name == "bucket":
+        told = image if is_agreed(dtype, strategy) else None
+        return Bounds(nothing, nothing, null_count, unknown, exact=False, image=told)
+    # Other clients take the components of a zoned moment in its own zone.
+    told = image if getattr(dtype, "tz", None) in _UTC else None
+    return Bounds(nothing, nothing, null_count, nan_count, exact=False, image=told)
+
+
+def _whole_range(
+    values: pa.Array, width: int, dtype: pa.DataType, null_count: np.ndarray[Any, np.dtype[Any]]
+) -> Bounds:
+    """What truncated integers bound; the division went towards zero."""
+    numbers = [None if v is None else int(v) for v in values.to_pylist()]
+    low = [None if v is None else v - (width - 1) if v <= 0 else v for v in numbers]
+    high = [None if v is None else v + (width - 1) if v >= 0 else v for v in numbers]
+    nan_count = np.zeros(len(values), np.int64)
+    return Bounds(_clamped(low, dtype), _clamped(high, dtype), null_count, nan_count, exact=False)
+
+
+def _beyond(values: pa.Array) -> pa.Array:
+    """What lies above everything that begins with each text or bytes; null where nothing does."""
+    found = {v: _after(v) for v in set(values.to_pylist()) if v is not None}
+    return pa.array([None if v is None else found[v] for v in values.to_pylist()], values.type)
+
+
+def _after(start: str | bytes) -> str | bytes | None:
+    if isinstance(start, bytes):
+        kept = start.rstrip(b"\xff")
+        return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+    kept_text = start.rstrip("\U0010ffff")
+    if not kept_text:
+        return None
+    # No text holds a surrogate by itself.
+    following = 0xE000 if kept_text[-1] == "\ud7ff" else ord(kept_text[-1]) + 1
+    return kept_text[:-1] + chr(following)
 
 
 def _clamped(values: list[int | None], dtype: pa.DataType) -> pa.Array:
@@ -262,6 +316,9 @@ def _years(values: pa.Array, dtype: pa.DataType, end: int) -> pa.Array:
     outside = (years <= first) | (years > last)
     years = np.where(outside, 0, years)
     moments = years.astype("datetime64[Y]").astype(f"datetime64[{unit}]").astype(np.int64) - end
+    if getattr(dtype, "tz", None) not in _UTC:
+        # Other clients take the year in the column's own zone, less than a day away.
+        moments += _DAYS[unit] if end else -_DAYS[unit]
     mask = values.is_null().to_numpy(zero_copy_only=False) | outside
     if unit == "D":
         return pa.array(moments.astype(np.int32), mask=mask).cast(pa.date32()).cast(dtype)

@@ -1,4 +1,4 @@
-"""The predicate tree: its JSON form, its binding to a schema, and its translation to Arrow.
+"""What is a predicate: its tree, its JSON form, and what it means bound to a table's schema?
 
 Meaning, in every engine: SQL's three-valued logic, rows whose result is TRUE are kept; nulls in
 an `in` list are ignored and `in` never matches a null; NaN is above every number and equals
@@ -6,26 +6,24 @@ itself; -0.0 equals 0.0.
 
 `parse` reads the wire's AST, `dump` writes it. `bind` resolves columns and literals and returns a
 tree in negation normal form (NOT only directly on `In`, `IsNull` and `IsNan`), whose literals are
-`pyarrow.Scalar` of the column's own type: that is what pruning and `to_arrow` take.
+`pyarrow.Scalar` of the column's own type: that is what pruning, `simplify` and the translations
+(`predicate_arrow`, `predicate_python`, `predicate_lance`) take.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from io_core.errors import PredicateError, nearest
-from io_core.literal import Located, dump_literal, kind_of, locate
+from io_core.literal import Located, dump_literal, kind_of, load_array, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 __all__ = [
     "FLIPPED",
@@ -41,19 +39,24 @@ __all__ = [
     "Not",
     "Or",
     "Predicate",
+    "Translation",
     "admissible",
     "bind",
     "columns_of",
     "conjoin",
     "conjuncts",
     "dump",
+    "negate",
     "parse",
     "restrict",
-    "to_arrow",
 ]
 
 MAX_DEPTH = 64
+# Arrow's recursion over 10,000 leaves ends the process.
+MAX_NODES = 2_000
 MAX_LIST = 100_000
+# In all lists of a tree together.
+MAX_VALUES = 200_000
 
 CompareOp = Literal["eq", "neq", "gt", "gte", "lt", "lte"]
 
@@ -137,6 +140,19 @@ class Constant(msgspec.Struct, frozen=True):
 
 
 Predicate = Compare | In | Between | IsNull | IsNan | And | Or | Not | Constant
+_Said = TypeVar("_Said")
+
+
+class Translation(NamedTuple, Generic[_Said]):
+    """A predicate in another language.
+
+    Attributes:
+        expression: True for every row that the predicate keeps, and maybe for more.
+        exact: Whether it is true for no other row.
+    """
+
+    expression: _Said
+    exact: bool
 
 
 def parse(tree: object) -> Predicate | None:
@@ -149,7 +165,30 @@ def parse(tree: object) -> Predicate | None:
         >>> parse({"gt": ["x", 3]})
         Compare(op='gt', column='x', value=3)
     """
-    return None if tree is None or tree == {} else _parse(tree, "$", 0)
+    if tree is None or tree == {}:
+        return None
+    _check_size(tree)
+    return _parse(tree, "$", 0)
+
+
+def _check_size(tree: object) -> None:
+    """Count before anything is built of it; what is malformed is told by place, later on."""
+    nodes, values, waiting = 0, 0, [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Mapping):
+            continue
+        nodes += 1
+        for op, body in node.items():
+            parts = list(body) if isinstance(body, list | tuple) else [body]
+            if op == "in" and len(parts) == 2 and isinstance(parts[1], list | tuple):
+                values += len(parts[1])
+            waiting += parts
+        if nodes > MAX_NODES or values > MAX_VALUES:
+            raise PredicateError(
+                f"predicate too large: at most {MAX_NODES} nodes and {MAX_VALUES} listed values "
+                "are allowed; split the read, or join with a table of the values"
+            )
 
 
 def _parse(node: object, place: str, depth: int) -> Predicate:
@@ -285,6 +324,40 @@ def admissible(parts: Iterable[Predicate | None], schema: pa.Schema) -> Predicat
     return conjoin(kept)
 
 
+def negate(predicate: Predicate) -> Predicate:
+    """The opposite of an unbound predicate, with NOT only on its leaves; unknown stays unknown.
+
+    Not for what `bind` returned: its `Constant(False)` stands for unknown too.
+
+    Example:
+        >>> negate(And((Compare("lt", "x", 1), Not(IsNull("y")))))
+        Or(children=(Compare(op='gte', column='x', value=1), IsNull(column='y')))
+    """
+    match predicate:
+        case Not(child):
+            return _positive(child)
+        case And(children):
+            return Or(tuple(map(negate, children)))
+        case Or(children):
+            return And(tuple(map(negate, children)))
+        case Compare(op, column, value):
+            return Compare(INVERSE[op], column, value)
+        case Between(column, low, high):
+            return Or((Compare("lt", column, low), Compare("gt", column, high)))
+        case Constant(value):
+            return Constant(not value)
+    return Not(predicate)
+
+
+def _positive(predicate: Predicate) -> Predicate:
+    match predicate:
+        case Not(child):
+            return negate(child)
+        case And(children) | Or(children):
+            return type(predicate)(tuple(map(_positive, children)))
+    return predicate
+
+
 def columns_of(predicate: Predicate | None) -> frozenset[str]:
     """The names of the columns that the predicate reads."""
     match predicate:
@@ -328,7 +401,27 @@ def bind(predicate: Predicate, schema: pa.Schema) -> Predicate:
         >>> bind(Not(Compare("gt", "x", 1.5)), pa.schema([("x", pa.int32())]))
         Compare(op='lte', column='x', value=<pyarrow.Int32Scalar: 1>)
     """
+    _check_depth(predicate)
     return _bind(predicate, schema, "$", negated=False)
+
+
+def _check_depth(predicate: Predicate) -> None:
+    """As `parse` does, for trees that were built from the node classes."""
+    level: list[Predicate] = [predicate]
+    for _ in range(MAX_DEPTH + 1):
+        level = [below for node in level for below in _children(node)]
+        if not level:
+            return
+    raise PredicateError(f"predicate nests deeper than {MAX_DEPTH} levels")
+
+
+def _children(node: Predicate) -> tuple[Predicate, ...]:
+    match node:
+        case And(children) | Or(children):
+            return children
+        case Not(child):
+            return (child,)
+    return ()
 
 
 def _bind(node: Predicate, schema: pa.Schema, place: str, *, negated: bool) -> Predicate:
@@ -424,14 +517,24 @@ def _bind_in(
     values = tuple(dump_literal(v) if isinstance(v, pa.Scalar) else v for v in values)
     nan = any(_is_nan(v, dtype) for v in values)
     kept = [v for v in values if v is not None and not _is_nan(v, dtype)]
-    places = [_locate(column, v, dtype, place) for v in kept]
-    found = tuple(dict.fromkeys(p.scalar for p in places if p.exact and p.scalar is not None))
+    found = tuple(_members(column, kept, dtype, place))
     leaves: list[Predicate] = [In(column, found)] if found or not nan else []
     if nan:
         leaves.append(IsNan(column))
     if not found and not nan:
         return Not(IsNull(column)) if negated else Constant(False)
     return _and(Not(leaf) for leaf in leaves) if negated else _or(leaves)
+
+
+# Any: literals.
+def _members(column: str, values: list[Any], dtype: pa.DataType, place: str) -> Iterable[pa.Scalar]:
+    """Those values that the type has, each once; the others equal none of its own."""
+    if pa.types.is_integer(dtype) and all(type(v) is int for v in values):
+        # Long lists of integers are common, and placed at once.
+        yield from load_array(values, dtype).drop_null().unique()
+        return
+    places = (_locate(column, v, dtype, place) for v in values)
+    yield from dict.fromkeys(p.scalar for p in places if p.exact and p.scalar is not None)
 
 
 def _and(parts: Iterable[Predicate]) -> Predicate:
@@ -453,61 +556,3 @@ def _fold(parts: Iterable[Predicate], node: type[And | Or], *, absorbing: bool) 
     if not kept:
         return Constant(not absorbing)
     return kept[0] if len(kept) == 1 else node(tuple(kept))
-
-
-_ARROW: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "neq": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
-
-
-def to_arrow(predicate: Predicate, schema: pa.Schema) -> pc.Expression:
-    """A pyarrow expression with exactly the predicate's meaning over rows in memory.
-
-    Give it to `Table.filter`, never to a Parquet reader: a reader's row-group pruning does not
-    know that NaN is above every number.
-
-    Args:
-        predicate: As `bind` returned it for the same schema.
-        schema: Of the rows to filter; says which columns are floats.
-    """
-    match predicate:
-        case Constant(value):
-            return pc.scalar(value)
-        case And(children):
-            return functools.reduce(operator.and_, (to_arrow(c, schema) for c in children))
-        case Or(children):
-            return functools.reduce(operator.or_, (to_arrow(c, schema) for c in children))
-        case IsNull(column):
-            return pc.is_null(pc.field(column))
-        case IsNan(column):
-            return pc.is_nan(pc.field(column))
-        case Not(IsNull(column)):
-            return pc.is_valid(pc.field(column))
-        case Not(IsNan(column)):
-            return ~pc.is_nan(pc.field(column))
-        case In(column, values):
-            return pc.is_in(pc.field(column), _value_set(values))
-        case Not(In(column, values)):
-            # Arrow's is_in is two-valued: a null would come out as "not in".
-            found = pc.is_in(pc.field(column), _value_set(values))
-            return pc.is_valid(pc.field(column)) & ~found
-        case Compare(op, column, value):
-            expression = _ARROW[op](pc.field(column), value)
-            if op in ("gt", "gte") and pa.types.is_floating(value.type):
-                return expression | pc.is_nan(pc.field(column))
-            return expression
-    raise TypeError(f"not a bound predicate: {predicate!r}")
-
-
-def _value_set(values: tuple[pa.Scalar, ...]) -> pa.Array:
-    dtype = values[0].type
-    if pa.types.is_floating(dtype):
-        # is_in compares bits: both zeros are needed for -0.0 == 0.0.
-        zeros = [0.0, -0.0] if any(v.as_py() == 0 for v in values) else []
-        return pa.array([v.as_py() for v in values] + zeros, dtype)
-    return pa.concat_arrays([pa.repeat(v, 1) for v in values])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.literal import kind_of
-from io_core.partition import Bounds, value_bounds
+from io_core.partition import Bounds, Image, value_bounds
 from io_core.predicate import And, Compare, Constant, In, IsNan, IsNull, Not, Or, Predicate
 
 if TYPE_CHECKING:
@@ -89,16 +89,41 @@ def _leaf(predicate: Predicate, known: Bounds, rows: npt.NDArray[np.int64]) -> V
             return Verdict(~no_nans, nans == rows)
         case Not(IsNan()):
             return Verdict(nulls != rows, no_nulls & no_nans)
+        case Compare("eq", _, value):
+            verdict = _eq(known, value, no_nans)
+            may = verdict.may & _has_image(known.image, (value,))
+            verdict = Verdict(may, verdict.every)
         case Compare(op, _, value):
             verdict = _COMPARE[op](known, value, no_nans)
         case In(_, values):
             verdict = _in(known, values, no_nans)
+            verdict = Verdict(verdict.may & _has_image(known.image, values), verdict.every)
         case Not(In(_, values)):
             inside = _in(known, values, no_nans)
             verdict = Verdict(~inside.every, ~_within(known, values))
         case _:
             raise TypeError(f"not a bound leaf: {predicate!r}")
     return Verdict(verdict.may & (nulls != rows), verdict.every & no_nulls)
+
+
+def _has_image(image: Image | None, values: tuple[pa.Scalar, ...]) -> Mask | bool:
+    """Where one of `values` would have become what the file's values became."""
+    if image is None:
+        return True
+    asked = pa.concat_arrays([pa.repeat(v, 1) for v in values])
+    if pa.types.is_floating(asked.type) and any(v.as_py() == 0 for v in values):
+        # They are equal, and yet their images differ.
+        asked = pa.concat_arrays([asked, pa.array([0.0, -0.0], asked.type)])
+    made = image.of(pa.chunked_array([asked])).combine_chunks()
+    found = np.zeros(len(image.values), np.bool_)
+    if len(made) <= _LOOP:
+        for value in made:
+            found |= _compare("equal", image.values, value, unknown=False)
+        return found
+    wide = pa.large_binary() if kind_of(made.type) in ("text", "binary") else made.type
+    return np.asarray(
+        pc.is_in(image.values.cast(wide), made.cast(wide)).to_numpy(zero_copy_only=False), np.bool_
+    )
 
 
 def _no_nans(known: Bounds) -> Mask:
@@ -119,6 +144,8 @@ _NUMPY: dict[str, np.ufunc] = {
 
 def _compare(op: str, bound: pa.Array, value: pa.Scalar, *, unknown: bool) -> Mask:
     """Compare each bound with a value of its own type; where a bound is unknown, `unknown`."""
+    if bound.null_count == len(bound):
+        return np.full(len(bound), unknown)
     if bound.null_count == 0 and value.is_valid and value.type == bound.type:
         plain = _plain(bound)
         if plain is not None:
@@ -181,7 +208,6 @@ def _gte(known: Bounds, value: pa.Scalar, no_nans: Mask) -> Verdict:
 
 
 _COMPARE: dict[str, Callable[[Bounds, Any, Mask], Verdict]] = {
-    "eq": _eq,
     "neq": _neq,
     "lt": _lt,
     "lte": _lte,

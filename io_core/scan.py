@@ -38,6 +38,7 @@ class Planner(Protocol):
         table: str,
         mode: WriteMode = "auto",
         create_if_missing: dict[str, Any] | None = None,
+        schema_serialized: str | None = None,
     ) -> WriteSession:
         """Open a write session; nothing becomes visible by it."""
 
@@ -69,6 +70,7 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
         snapshot: Pin to this place in the catalog's one sequence.
         as_of: Pin to a time instead: nanoseconds since the epoch, commits strictly before it.
         transaction_id: See what this transaction sees instead, as long as it is open.
+        since: Only files that were added after this snapshot.
         max_files: Page size in files; None means all files.
         file_offset: First file of the page.
         include_files: False asks for the header alone.
@@ -83,6 +85,7 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot: int | None = None
     as_of: int | None = None
     transaction_id: str | None = None
+    since: int | None = None
     max_files: int | None = None
     file_offset: int = 0
     include_files: bool = True

@@ -1,8 +1,9 @@
 """Arrow schemas on the wire, their field ids and flags, and the alignment of older files to them.
 
 Field metadata carries what the table knows of a column: `PARQUET:field_id` (in every file that is
-written here, so that columns can be renamed), `DELTACAT:merge_key`, `DELTACAT:consistency_type`,
-the defaults (io_core.defaults), and `DELTACAT:widened` where its type was another one before.
+written here, so that columns can be renamed), `DELTACAT:merge_key`, what decides between rows of
+one key (io_core.merge_order), `DELTACAT:consistency_type`, the defaults (io_core.defaults),
+`DELTACAT:widened` where its type was another one before, and `DELTACAT:renamed` where its name was.
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ from io_core.defaults import (
     fill,
     json_default,
     load_default,
+    nulls,
 )
-from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+from io_core.errors import SchemaValidationError, nearest
+from io_core.field_ids import FIELD_ID, field_id, fill_ids, with_children
 from io_core.literal import kind_of
+from io_core.merge_order import (
+    EVENT_TIME,
+    MERGE_ORDER,
+    check_ordering,
+    dump_merge_order,
+    is_ordering,
+    load_merge_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +44,7 @@ __all__ = [
     "DOC",
     "FIELD_ID",
     "MERGE_KEY",
+    "RENAMED",
     "WIDENED",
     "Consistency",
     "SchemaField",
@@ -41,12 +53,15 @@ __all__ = [
     "assign_field_ids",
     "check_columns",
     "check_exact",
+    "consistency_of",
     "decode_schema",
     "encode_schema",
     "field_id",
     "fields_of",
     "merge_keys_of",
+    "names_in_file",
     "needs_alignment",
+    "same_layout",
     "schema_of",
     "type_of",
     "without_views",
@@ -54,18 +69,26 @@ __all__ = [
 
 Consistency = Literal["none", "coerce", "validate"]
 
-FIELD_ID = b"PARQUET:field_id"
 MERGE_KEY = b"DELTACAT:merge_key"
 CONSISTENCY = b"DELTACAT:consistency_type"
 DOC = b"DELTACAT:doc"
 # The column's type was another one once: older files hold that.
 WIDENED = b"DELTACAT:widened"
-_KEPT = (FIELD_ID, MERGE_KEY, CONSISTENCY, PAST_DEFAULT, FUTURE_DEFAULT, WIDENED, DOC)
-# What decides between rows of one key by their values: no reader here does that.
-_ORDERING = {b"DELTACAT:merge_order": "merge_order", b"DELTACAT:event_time": "is_event_time"}
+# The column had another name once: older files have it under that.
+RENAMED = b"DELTACAT:renamed"
+_KEPT = (
+    FIELD_ID,
+    MERGE_KEY,
+    MERGE_ORDER,
+    EVENT_TIME,
+    CONSISTENCY,
+    PAST_DEFAULT,
+    FUTURE_DEFAULT,
+    WIDENED,
+    RENAMED,
+    DOC,
+)
 _BASE64_TYPE = "arrow_schema_base64:"
-# Parquet counts them in 32 bits; columns that are added later need some above.
-_HIGHEST_ID = 2**30
 
 _ALIASES: dict[str, pa.DataType] = {
     **{str(t): t for t in (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.bool_())},
@@ -120,8 +143,7 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
 
     Raises:
         SchemaValidationError: Unreadable, an unknown type name, or two columns of one name.
-        UnsupportedError: A field asks for merge order or event time, or for a default where its
-            type cannot have one.
+        UnsupportedError: A field asks for a default where its type cannot have one.
     """
     if isinstance(definition, str):
         schema = decode_schema(definition)
@@ -133,10 +155,13 @@ def schema_of(definition: str | Sequence[SchemaField] | pa.Schema) -> pa.Schema:
     for field in schema:
         _check_text(field)
         _check_scale(field)
+        _check_readable(field)
     for name, field in zip(schema.names, schema, strict=True):
         _check_metadata(field)
         if not name:
             raise SchemaValidationError("a column needs a name")
+        if seen.get(name.lower()) == name:
+            raise SchemaValidationError(f"there are several columns {name!r}: rename one")
         if name.lower() in seen:
             raise SchemaValidationError(
                 f"columns {seen[name.lower()]!r} and {name!r} differ in case only: rename one"
@@ -170,18 +195,26 @@ def _check_scale(field: pa.Field) -> None:
         )
 
 
+def _check_readable(field: pa.Field) -> None:
+    # Parquet has no unions, and of run ends no reader gives back what was written.
+    if pa.types.is_union(field.type) or pa.types.is_run_end_encoded(field.type):
+        raise SchemaValidationError(
+            f"column {field.name!r}: a table cannot hold {field.type}; cast it first"
+        )
+
+
 def arrow_field(field: SchemaField) -> pa.Field:
     """One field of the protocol as an Arrow field; see `schema_of`."""
-    asked = {"merge_order": field.merge_order, "is_event_time": field.is_event_time}
-    for name, value in asked.items():
-        if value:
-            raise _unsupported(field.name, name)
     dtype = type_of(field.name, field.type)
     metadata: dict[bytes, bytes] = {}
     if field.field_id is not None:
         metadata[FIELD_ID] = str(field.field_id).encode()
     if field.is_merge_key:
         metadata[MERGE_KEY] = b"true"
+    if field.merge_order is not None:
+        metadata[MERGE_ORDER] = dump_merge_order(field.name, field.merge_order)
+    if field.is_event_time:
+        metadata[EVENT_TIME] = b"true"
     if field.consistency_type is not None:
         metadata[CONSISTENCY] = field.consistency_type.encode()
     past, future = field.past_default, field.future_default
@@ -195,21 +228,16 @@ def arrow_field(field: SchemaField) -> pa.Field:
     return pa.field(field.name, dtype, field.nullable, metadata or None)
 
 
-def _unsupported(column: str, what: str) -> UnsupportedError:
-    return UnsupportedError(f"column {column!r}: {what} is not supported yet; leave it out")
-
-
 def _check_metadata(field: pa.Field) -> None:
     metadata = _metadata(field)
-    for key, name in _ORDERING.items():
-        if key in metadata:
-            raise _unsupported(field.name, name)
+    check_ordering(field)
     consistency = metadata.get(CONSISTENCY)
     allowed = [name.encode() for name in get_args(Consistency)]
-    if MERGE_KEY in metadata:
+    if MERGE_KEY in metadata or is_ordering(field):
         allowed = [b"validate"]
     if consistency is not None and consistency not in allowed:
-        of = "merge key" if MERGE_KEY in metadata else "column"
+        kinds = {"merge key": MERGE_KEY in metadata, "merge order": is_ordering(field)}
+        of = next((kind for kind, holds in kinds.items() if holds), "column")
         raise SchemaValidationError(
             f"{of} {field.name!r}: consistency_type {consistency.decode(errors='replace')!r} is not "
             f"possible; use {' or '.join(a.decode() for a in allowed)}"
@@ -270,6 +298,8 @@ def fields_of(schema: pa.Schema) -> list[SchemaField]:
             nullable=field.nullable,
             field_id=field_id(field),
             is_merge_key=_metadata(field).get(MERGE_KEY) == b"true",
+            is_event_time=_metadata(field).get(EVENT_TIME) == b"true",
+            merge_order=load_merge_order(field),
             consistency_type=_metadata(field).get(CONSISTENCY, b"").decode() or None,
             past_default=json_default(field, PAST_DEFAULT),
             future_default=json_default(field, FUTURE_DEFAULT),
@@ -283,19 +313,13 @@ def _metadata(field: pa.Field) -> dict[bytes, bytes]:
     return field.metadata or {}
 
 
-def field_id(field: pa.Field) -> int | None:
-    """The column's number, which outlives its name; None where it has none yet."""
-    text = _metadata(field).get(FIELD_ID)
-    return int(text) if text is not None else None
-
-
 def merge_keys_of(schema: pa.Schema) -> tuple[str, ...]:
     """Names of the merge keys, in schema order."""
     return tuple(f.name for f in schema if _metadata(f).get(MERGE_KEY) == b"true")
 
 
 def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Schema:
-    """Give every column a field id (ids that are there stay) and mark the merge keys.
+    """Give every column, however deep, a field id (ids that are there stay); mark the merge keys.
 
     Raises:
         SchemaValidationError: Two columns with one id, an unknown merge key, or a merge key of a
@@ -310,18 +334,9 @@ def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Sc
             raise SchemaValidationError(
                 f"merge key {key!r} is of type {dtype}: floating point and nested columns cannot be keys"
             )
-    taken = [i for i in map(field_id, schema) if i is not None]
-    if len(taken) != len(set(taken)):
-        raise SchemaValidationError(f"field ids are not unique: {sorted(taken)}")
-    if not all(0 <= number <= _HIGHEST_ID for number in taken):
-        raise SchemaValidationError(f"field ids go from 0 to {_HIGHEST_ID}: {sorted(taken)}")
-    following = max(taken, default=0)
     fields = []
-    for field in schema:
+    for field in fill_ids(schema):
         metadata = {k: v for k, v in _metadata(field).items() if k in _KEPT}
-        if FIELD_ID not in metadata:
-            following += 1
-            metadata[FIELD_ID] = str(following).encode()
         if field.name in keys:
             metadata[MERGE_KEY] = b"true"
         if PAST_DEFAULT in metadata:
@@ -365,21 +380,52 @@ def check_columns(columns: Iterable[str], schema: pa.Schema) -> None:
             )
 
 
-def check_exact(given: pa.Schema, schema: pa.Schema) -> None:
+def consistency_of(field: pa.Field, default: Consistency = "none") -> Consistency:
+    """How a column's values have to fit it: merge keys exactly, others as it or the table says."""
+    metadata = _metadata(field)
+    if MERGE_KEY in metadata or is_ordering(field):
+        return "validate"
+    own = metadata.get(CONSISTENCY, b"").decode()
+    return next((name for name in get_args(Consistency) if name == own), default)
+
+
+def same_layout(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two types are one but for the layout in memory, which engines choose by themselves.
+
+    Example:
+        >>> same_layout(pa.string(), pa.dictionary(pa.int8(), pa.large_string()))
+        True
+    """
+    plain = [t.value_type if pa.types.is_dictionary(t) else t for t in (one, other)]
+    if any(pa.types.is_fixed_size_binary(t) for t in plain):
+        return bool(plain[0] == plain[1])
+    return plain[0] == plain[1] or {kind_of(t) for t in plain} in ({"text"}, {"binary"})
+
+
+def check_exact(
+    given: pa.Schema, schema: pa.Schema, *, default: Consistency = "none", stored: bool = False
+) -> None:
     """Raise where a column of consistency `validate` comes as another type than the table's.
 
     Layouts of one kind of text or bytes count as one type: engines choose them by themselves.
+
+    Args:
+        given: What comes.
+        schema: The table's.
+        default: The consistency of columns that have none of their own.
+        stored: Whether `given` is a file's, whose format may have another unit of time.
 
     Raises:
         SchemaValidationError: Such a column.
     """
     for field in schema:
         index = given.get_field_index(field.name)
-        if index < 0 or _metadata(field).get(CONSISTENCY) != b"validate":
+        if index < 0 or consistency_of(field, default) != "validate":
             continue
         found = given.field(index).type
         kinds = {kind_of(found), kind_of(field.type)}
-        if found != field.type and kinds not in ({"text"}, {"binary"}):
+        unit = stored and len(kinds) == 1 and kinds <= {"date", "time", "timestamp", "duration"}
+        if not (same_layout(found, field.type) or unit):
             raise SchemaValidationError(
                 f"column {field.name!r} takes {field.type} alone (consistency_type validate), "
                 f"not {found}: cast it first"
@@ -398,18 +444,11 @@ def without_views(dtype: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if t.is_binary_view(dtype):
         return pa.large_binary()
-    if t.is_struct(dtype):
-        return pa.struct([f.with_type(without_views(f.type)) for f in dtype])
-    if t.is_map(dtype):
-        return pa.map_(without_views(dtype.key_type), without_views(dtype.item_type))
-    if t.is_list(dtype) or t.is_large_list(dtype):
-        item = dtype.value_field.with_type(without_views(dtype.value_type))
-        return pa.list_(item) if t.is_list(dtype) else pa.large_list(item)
-    return dtype
+    return with_children(dtype, lambda inner: inner.with_type(without_views(inner.type)))
 
 
 def needs_alignment(schema: pa.Schema, columns: Iterable[str] | None = None) -> bool:
-    """Whether files of an older schema hold other values or types than the table shows.
+    """Whether files of an older schema hold other values, types or names than the table shows.
 
     An engine's own reader inserts nulls for a column that a file lacks, and no more than that.
 
@@ -421,9 +460,29 @@ def needs_alignment(schema: pa.Schema, columns: Iterable[str] | None = None) -> 
     return any(
         key in _metadata(field)
         for field in schema
-        for key in (PAST_DEFAULT, WIDENED)
+        for key in (PAST_DEFAULT, WIDENED, RENAMED)
         if read is None or field.name in read
     )
+
+
+def names_in_file(schema: pa.Schema, writer: pa.Schema | None) -> dict[str, str]:
+    """What a file calls the columns of `schema`, for those that it may have.
+
+    Field ids decide, so that neither a renamed column nor another one of its name is mistaken.
+
+    Args:
+        schema: The columns that are read, with field ids.
+        writer: The table's schema when the file was written; None means that names never changed.
+
+    Example:
+        >>> old, new = (assign_field_ids(pa.schema([(name, pa.int8())])) for name in ("a", "b"))
+        >>> names_in_file(new, old)
+        {'b': 'a'}
+    """
+    if writer is None:
+        return {name: name for name in schema.names}
+    known = {field_id(field): field.name for field in writer}
+    return {f.name: known[field_id(f)] for f in schema if field_id(f) in known}
 
 
 def align(table: pa.Table, schema: pa.Schema, *, default: bytes = PAST_DEFAULT) -> pa.Table:
@@ -449,10 +508,12 @@ def align(table: pa.Table, schema: pa.Schema, *, default: bytes = PAST_DEFAULT) 
             arrays.append(fill(field, len(table), default))
             continue
         column = table.column(index)
+        if pa.types.is_null(column.type):
+            column = pa.chunked_array([nulls(len(table), field.type)])
         if column.type != field.type:
             try:
                 column = column.cast(field.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            except pa.ArrowException as error:
                 raise SchemaValidationError(
                     f"column {field.name!r}: {column.type} does not fit {field.type}: {error}"
                 ) from None

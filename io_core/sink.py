@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core import formats
 from io_core.defaults import FUTURE_DEFAULT, filled
-from io_core.errors import SchemaValidationError, UnsupportedError, nearest
-from io_core.formats import parquet
+from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.growth import Growth, grow, unknown_column
 from io_core.key_files import KeyedFile, write_keys
 from io_core.literal import dump_array
 from io_core.model import SortScheme, TableRef, WriteEntry, WriteMode, WriteSession
 from io_core.partition import split
+from io_core.required import null_in_required
+from io_core.rolling import Rolled, Rolling
 from io_core.scan import Planner
-from io_core.schema import align, check_exact, decode_schema
-from io_core.storage import local_path, persist
+from io_core.schema import Consistency, align, check_exact, decode_schema, encode_schema
+from io_core.storage import is_s3, local_path, persist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = [
     "DEFAULT_ROWS_PER_FILE",
@@ -31,6 +35,8 @@ __all__ = [
     "Sink",
     "conform",
     "delete_staged",
+    "growth_of",
+    "write_batches",
     "write_files",
     "write_schema",
 ]
@@ -47,6 +53,8 @@ class Sink(msgspec.Struct, frozen=True, omit_defaults=True):
         mode: What the rows mean to what is there.
         create_if_missing: As the protocol has it: schema and schemes of the table to create.
         rows_per_file: Where files roll.
+        rows_schema: What the rows will look like, where that is known: the session's schema has
+            room for them, if the table lets writes change it.
     """
 
     table: TableRef
@@ -55,6 +63,7 @@ class Sink(msgspec.Struct, frozen=True, omit_defaults=True):
     # Any: the protocol's free-form properties.
     create_if_missing: dict[str, Any] | None = None
     rows_per_file: int = DEFAULT_ROWS_PER_FILE
+    rows_schema: pa.Schema | None = None
 
     def open(self) -> OpenSink:
         """Open a write session. Nothing becomes visible by it.
@@ -68,6 +77,7 @@ class Sink(msgspec.Struct, frozen=True, omit_defaults=True):
             table=self.table.table,
             mode=self.mode,
             create_if_missing=self.create_if_missing,
+            schema_serialized=None if self.rows_schema is None else encode_schema(self.rows_schema),
         )
         return OpenSink(self.planner, session, f"op_{uuid.uuid4().hex}", self.rows_per_file)
 
@@ -97,13 +107,23 @@ class OpenSink(msgspec.Struct, frozen=True):
         """
         return write_files(self.session, rows, self.rows_per_file)
 
+    def write_batches(self, batches: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[WriteEntry]:
+        """Write rows as they come, like `write`; what waits for its file stays within bounds.
+
+        A file is written when it has `rows_per_file` rows or 256 MiB of them in memory; where more
+        than 512 MiB wait over all partitions, the fullest is written as it is. The schema of the
+        first batch is that of all.
+        """
+        return write_batches(self.session, batches, self.rows_per_file)
+
     def commit(self, entries: Sequence[WriteEntry]) -> WriteSession:
         """Make all entries part of the table, durably, once; call it on one machine only.
 
         Raises:
             ConcurrentModificationError: Another commit came first.
         """
-        persist(local_path(e.path) for e in entries)
+        # What a store acknowledged is there for good.
+        persist(local_path(e.path) for e in entries if not is_s3(e.path))
         return self.planner.commit(
             session=self.session, entries=entries, operation_id=self.operation_id
         )
@@ -144,60 +164,110 @@ def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> li
     """Stage rows under a session, in new files; see `OpenSink.write`.
 
     Raises:
-        UnsupportedError: The session is for files of another format than Parquet.
+        SchemaValidationError: The session's format has no place for a column of the table.
     """
-    if session.format != "parquet":
-        raise UnsupportedError(
-            f"rows are written as parquet alone: stage {session.format!r} files yourself, and commit them"
+    return list(write_batches(session, [rows], rows_per_file))
+
+
+def write_batches(
+    session: WriteSession, batches: Iterable[pa.Table | pa.RecordBatch], rows_per_file: int
+) -> Iterator[WriteEntry]:
+    """Stage rows under a session as they come; see `OpenSink.write_batches`."""
+    rolling, files = Rolling(rows_per_file), None
+    for batch in batches:
+        rows = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        files = _Files.of(session, rows.schema) if files is None else files
+        conformed = conform(rows, files.schema, session)
+        for values, part in _partitions(conformed, session, files.schema):
+            yield from map(files.write, rolling.add(values, part))
+    if files is not None:
+        yield from map(files.write, rolling.finish())
+
+
+class _Files(NamedTuple):
+    """What all files of one write have in common.
+
+    Attributes:
+        session: Whose they are.
+        schema: What they look like.
+        schema_id: Where the planner knows that schema: it need not look into such files.
+    """
+
+    session: WriteSession
+    schema: pa.Schema
+    schema_id: int | None
+
+    @classmethod
+    def of(cls, session: WriteSession, rows: pa.Schema) -> _Files:
+        schema = write_schema(session, rows)
+        known = schema.equals(write_schema(session), check_metadata=True)
+        return cls(session, schema, session.schema_id if known else None)
+
+    def write(self, rolled: Rolled) -> WriteEntry:
+        """Write one file, sorted, with its keys beside it where a commit looks for them."""
+        session, scheme = self.session, self.session.sort_scheme
+        merge_keys = tuple(session.merge_keys or ())
+        rows = _sorted(rolled.rows, scheme, merge_keys)
+        path = f"{session.data_dir.rstrip('/')}/{formats.file_name(session.format)}"
+        entry = formats.write(
+            rows,
+            path,
+            session.format,
+            storage=session.storage,
+            schema=self.schema,
+            partition_values=rolled.values,
+            sort_scheme_id=scheme.id if scheme else None,
         )
-    schema = write_schema(session)
-    conformed = conform(rows, schema, session)
-    merge_keys = tuple(session.merge_keys or ())
-    folder = session.data_dir.rstrip("/")
-    entries = []
-    for values, part in _partitions(conformed, session, schema):
-        for start in range(0, part.num_rows, rows_per_file):
-            piece = _sorted(part.slice(start, rows_per_file), session.sort_scheme, merge_keys)
-            path = f"{folder}/{uuid.uuid4().hex}.parquet"
-            os.makedirs(local_path(folder), exist_ok=True)
-            parquet.write(piece, path)
-            if merge_keys:
-                # A commit looks for the file's keys beside it.
-                whole = decode_schema(session.schema_serialized or "")
-                write_keys(KeyedFile(path, piece.num_rows, whole, merge_keys), piece)
-            entries.append(
-                parquet.entry_of(
-                    path,
-                    schema,
-                    partition_values=values,
-                    nan_counts=parquet.nan_counts(piece),
-                    sort_scheme_id=session.sort_scheme.id if session.sort_scheme else None,
-                )
-            )
-    return entries
+        if merge_keys and session.format == "parquet":
+            whole = decode_schema(session.schema_serialized or "")
+            write_keys(KeyedFile(path, rows.num_rows, whole, merge_keys, session.storage), rows)
+        return msgspec.structs.replace(entry, schema_id=self.schema_id)
 
 
 def delete_staged(session: WriteSession) -> None:
     """Remove the files of a session that was aborted, as far as they are there."""
+    if is_s3(session.data_dir):
+        storage = session.storage
+        storage.delete([file.location for file in storage.files_below(session.data_dir)])
+        return
     folder = local_path(session.data_dir)
     if not os.path.isdir(folder):
         return
-    for name in os.listdir(folder):
-        os.unlink(os.path.join(folder, name))
+    for found in os.scandir(folder):
+        if found.is_dir(follow_symlinks=False):
+            # A Lance dataset.
+            shutil.rmtree(found.path)
+        else:
+            os.unlink(found.path)
     os.rmdir(folder)
 
 
-def write_schema(session: WriteSession) -> pa.Schema:
-    """What each staged file has to look like: the table's schema, or for deletes its keys."""
+def write_schema(session: WriteSession, rows: pa.Schema | None = None) -> pa.Schema:
+    """What each staged file has to look like: the table's schema, or for deletes its keys.
+
+    Args:
+        session: Where to.
+        rows: The rows' schema: where the table lets writes change its own, there is room for them.
+    """
     if session.schema_serialized is None:
         raise UnsupportedError(f"table {session.namespace}.{session.table} is schemaless")
     schema = decode_schema(session.schema_serialized)
     if session.mode != "delete":
-        return schema
+        return schema if rows is None else grow(schema, rows, growth_of(session), numbered=False)
     names = [*(session.merge_keys or ())]
     scheme = session.partition_scheme
     names += [k.key[0] for k in scheme.keys if k.key[0] not in names] if scheme else []
     return pa.schema([f for f in schema if f.name in names])
+
+
+def growth_of(session: WriteSession) -> Growth:
+    """How a write may change the table's schema; another planner's, that says nothing, not at all."""
+    schemes = (session.partition_scheme, session.sort_scheme)
+    return Growth(
+        adds_columns=session.schema_evolution_mode == "auto",
+        consistency=msgspec.convert(session.schema_consistency_type or "coerce", Consistency),
+        pinned={key.key[0] for scheme in schemes if scheme for key in scheme.keys},
+    )
 
 
 def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Table:
@@ -218,9 +288,9 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
     )
     for column in rows.column_names:
         if column not in known:
-            raise SchemaValidationError(
-                f"{name} has no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
-            )
+            raise unknown_column(name, column, known)
+        if rows.column_names.count(column) > 1:
+            raise SchemaValidationError(f"the rows have several columns {column!r}: rename one")
     keys = {*(session.merge_keys or ())}
     required = keys | {f.name for f in schema if not f.nullable}
     if session.mode == "delete":
@@ -233,14 +303,12 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
         warnings.warn(
             f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=3
         )
-    check_exact(rows.schema, schema)
+    check_exact(rows.schema, schema, default=growth_of(session).consistency)
     aligned = align(rows, schema, default=FUTURE_DEFAULT)
     for field in schema:
-        if not field.nullable and aligned.column(field.name).null_count:
-            raise SchemaValidationError(
-                f"column {field.name!r} of {name} is required and holds nulls"
-            )
-    return aligned.cast(schema)
+        if empty := null_in_required(aligned.column(field.name), field):
+            raise SchemaValidationError(f"column {empty!r} of {name} is required and holds nulls")
+    return pa.Table.from_arrays(aligned.columns, schema=schema)
 
 
 def _partitions(

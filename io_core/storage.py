@@ -1,22 +1,233 @@
-"""Where data files are: from a path or URI to what can open it, and whether it is what a plan says.
+"""How are files reached: from a path or URI to what opens it, and is each what a plan says?
 
-This release reads and writes local paths and `file://` URIs.
+Local paths and `file://` are opened as they are; `s3://` and `s3a://` through s3fs, with the settings
+and the keys that a plan or a write session brought. Other schemes are refused.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+import pyarrow as pa
+from pyarrow import fs
+
 from io_core.errors import DataFileError, UnsupportedError
+from io_core.s3 import (
+    SCHEMES,
+    S3Store,
+    end_of_object,
+    object_key,
+    reaching,
+    s3fs_filesystem,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from io_core.plan import ReadPlan
 
-__all__ = ["check_files", "local_path", "persist"]
+__all__ = [
+    "LOCAL",
+    "Storage",
+    "Stored",
+    "check_files",
+    "engine_location",
+    "is_s3",
+    "local_path",
+    "persist",
+]
+
+# Smaller objects come whole, with one request.
+_WHOLE_BYTES = 4 * 2**20
+# What is read ahead where a reader asks for little at a time.
+_AHEAD_BYTES = 2**20
+_LEAST_PART_BYTES = 16 * 2**20
+_AT_ONCE = 16
+
+
+class Stored(NamedTuple):
+    """A file below a folder: where, its bytes, and when it changed in nanoseconds since the epoch."""
+
+    location: str
+    size: int
+    changed_ns: int
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """How the files of one plan, or of one write session, are reached. Threads share it.
+
+    Shows no keys in its repr, and pickles without them: see `io_core.credentials`.
+
+    Attributes:
+        stores: Parts of S3 stores, by the longest root that a location is below.
+    """
+
+    stores: tuple[S3Store, ...] = ()
+
+    def open_input(self, location: str) -> pa.NativeFile:
+        """Open a file to be read at any place.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: It cannot be opened.
+            UnsupportedError: A scheme that this release does not read, or a store of no plan.
+        """
+        if not is_s3(location):
+            return pa.OSFile(local_path(location), "rb")
+        files, key = self._s3(location)
+        with reaching(location):
+            size = files.info(key)["size"]
+            if size <= _WHOLE_BYTES:
+                return pa.BufferReader(files.cat_file(key))
+        return pa.PythonFile(files.open(key, "rb", block_size=_AHEAD_BYTES, size=size), mode="r")
+
+    def open_output(self, location: str, *, replace: bool = False) -> pa.NativeFile:
+        """Open a new file to be written from its beginning to its end; folders above it are made.
+
+        On S3 it appears when it is closed. Names of data files are never used twice, so that
+        looking for it first is enough.
+
+        Args:
+            location: Where.
+            replace: Whether it may be there already: data files never are.
+
+        Raises:
+            FileExistsError: There is such a file: none is ever overwritten.
+            OSError: It cannot be made.
+        """
+        if is_s3(location):
+            files, key = self._s3(location)
+            with reaching(location):
+                if not replace and files.exists(key):
+                    raise FileExistsError(f"{location} exists: data files are never overwritten")
+            return pa.PythonFile(files.open(key, "wb", block_size=_LEAST_PART_BYTES), mode="w")
+        path = local_path(location)
+        if folder := os.path.dirname(path):
+            os.makedirs(folder, exist_ok=True)
+        if not replace:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        return pa.OSFile(path, "wb")
+
+    def size(self, location: str) -> int:
+        """How many bytes a file has.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        if not is_s3(location):
+            return os.stat(local_path(location)).st_size
+        files, key = self._s3(location)
+        with reaching(location):
+            found = files.info(key)
+        if found["type"] != "file":
+            raise FileNotFoundError(f"{location} is no file")
+        return int(found["size"])
+
+    def filesystem(self, location: str) -> tuple[fs.FileSystem, str]:
+        """Arrow's file system for a location, and the location's path in it."""
+        if not is_s3(location):
+            return fs.LocalFileSystem(), local_path(location)
+        files, key = self._s3(location)
+        return fs.PyFileSystem(fs.FSSpecHandler(files)), key
+
+    def files_below(self, folder: str) -> Iterator[Stored]:
+        """Every file below a folder, in any order; none where there is no such folder."""
+        if is_s3(folder):
+            files, key = self._s3(folder)
+            scheme = folder.partition("://")[0]
+            with reaching(folder):
+                listed = files.find(f"{key.rstrip('/')}/", detail=True)
+            for path, found in listed.items():
+                changed_ns = int(found["LastModified"].timestamp() * 10**6) * 10**3
+                yield Stored(f"{scheme}://{path}", int(found["size"]), changed_ns)
+            return
+        for above, _, names in os.walk(local_path(folder)):
+            for name in names:
+                path = os.path.join(above, name)
+                status = os.lstat(path)
+                yield Stored(path, status.st_size, status.st_mtime_ns)
+
+    def delete(self, locations: Iterable[str]) -> None:
+        """Delete files, some at once; those that are gone already are no error.
+
+        Raises:
+            OSError: One cannot be deleted; others may be gone.
+        """
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._delete, locations))
+
+    def _delete(self, location: str) -> None:
+        if is_s3(location):
+            files, path = self._s3(location)
+            bucket, _, key = path.partition("/")
+            # One by one: stores differ in what they take for many.
+            with reaching(location):
+                files.call_s3("delete_object", Bucket=bucket, Key=key)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(local_path(location))
+
+    def store_of(self, location: str) -> S3Store:
+        """The store that an `s3://` location belongs to.
+
+        Raises:
+            UnsupportedError: None is known for it.
+        """
+        key = f"{object_key(location)}/"
+        below = [s for s in self.stores if key.startswith(f"{object_key(s.root).rstrip('/')}/")]
+        if not below:
+            raise UnsupportedError(
+                f"{location}: no plan or write session brought settings and credentials for it; "
+                "credentials of the environment are not used"
+            )
+        return max(below, key=lambda store: len(store.root))
+
+    def store_for(self, locations: Sequence[str]) -> S3Store | None:
+        """The one store that all of some locations belong to; None where all are local.
+
+        Raises:
+            UnsupportedError: They are in several places, which no engine's own reader takes at once.
+        """
+        stores = [self.store_of(path) if is_s3(path) else None for path in locations]
+        found = {"" if store is None else store.keys: store for store in stores}
+        if len(found) > 1:
+            raise UnsupportedError(f"{locations[0]} and others of the plan are in several stores")
+        return next(iter(found.values()), None)
+
+    def ends(self, locations: Sequence[str]) -> list[tuple[int, bytes] | OSError]:
+        """Size and last eight bytes of each of some files on S3, or why they cannot be told."""
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self._end, locations))
+
+    def _end(self, location: str) -> tuple[int, bytes] | OSError:
+        try:
+            files, path = self._s3(location)
+            with reaching(location):
+                return end_of_object(files, path)
+        except OSError as error:
+            return error
+
+    # Any: s3fs has no types.
+    def _s3(self, location: str) -> tuple[Any, str]:
+        return s3fs_filesystem(self.store_of(location)), object_key(location)
+
+
+LOCAL = Storage()
+
+
+def is_s3(location: str) -> bool:
+    """Whether a location is an `s3://` or `s3a://` URI.
+
+    Example:
+        >>> is_s3("s3a://bucket/a.parquet"), is_s3("/data/a.parquet")
+        (True, False)
+    """
+    return location.partition("://")[0] in SCHEMES and "://" in location
 
 
 def local_path(location: str) -> str:
@@ -34,8 +245,14 @@ def local_path(location: str) -> str:
     parts = urlsplit(location)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return unquote(parts.path)
+    if parts.scheme in SCHEMES:
+        raise UnsupportedError(
+            f"{parts.scheme}:// is not supported: {location} is on S3, where local paths and file:// "
+            "alone can be used"
+        )
     raise UnsupportedError(
-        f"{parts.scheme}:// is not supported: {location}; this release reads local paths and file://"
+        f"{parts.scheme}:// is not supported: {location}; this release reads and writes local paths, "
+        "file://, s3:// and s3a://"
     )
 
 
@@ -43,20 +260,37 @@ def check_files(plan: ReadPlan) -> None:
     """Look at each planned file once, so that an engine is never handed one that is gone.
 
     Engines' own errors do not name the file, let alone the plan. Costs a few microseconds a file:
-    its size, and of Parquet its last eight bytes.
+    its size, and of Parquet its last eight bytes. On S3 it is a request a file, some at a time.
 
     Raises:
         DataFileError: A file is missing, has another size, or does not end as Parquet does; names
             it and the plan.
     """
     names = ("path", "content_length", "content_type")
+    stored: list[tuple[str, int, str]] = []
     for path, size, kind in zip(*(plan.column(n) for n in names), strict=True):
+        if is_s3(path):
+            stored.append((path, size, kind))
+            continue
         problem = _problem(local_path(path), size, kind)
+        if problem:
+            raise DataFileError.of(path, problem, repr(plan))
+    # A dataset is no object of its own.
+    plain = [each for each in stored if each[2] != "lance"]
+    ends = plan.storage.ends([path for path, _, _ in plain])
+    for (path, size, kind), end in zip(plain, ends, strict=True):
+        problem = (
+            f"cannot be opened ({end.strerror or end})"
+            if isinstance(end, OSError)
+            else _problem_of(*end, size, kind)
+        )
         if problem:
             raise DataFileError.of(path, problem, repr(plan))
 
 
 def _problem(path: str, size: int, kind: str) -> str | None:
+    if kind == "lance":
+        return None if os.path.isdir(path) else "is missing"
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -68,10 +302,24 @@ def _problem(path: str, size: int, kind: str) -> str | None:
         return f"cannot be read ({error.strerror})"
     finally:
         os.close(handle)
+    return _problem_of(found, tail, size, kind)
+
+
+def _problem_of(found: int, tail: bytes, size: int, kind: str) -> str | None:
     if size and found != size:
         return f"has {found} bytes instead of {size}"
     whole = tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") + 12 <= found
     return None if whole or kind != "parquet" else "is damaged (it has no Parquet footer)"
+
+
+def engine_location(location: str) -> str:
+    """A location as engines' own readers take it: a local path, or an `s3://` URI.
+
+    Example:
+        >>> engine_location("s3a://bucket/a.parquet"), engine_location("file:///a.parquet")
+        ('s3://bucket/a.parquet', '/a.parquet')
+    """
+    return f"s3://{object_key(location)}" if is_s3(location) else local_path(location)
 
 
 def persist(paths: Iterable[str]) -> None:
@@ -79,12 +327,29 @@ def persist(paths: Iterable[str]) -> None:
 
     A commit relies on it: what is acknowledged outlives a crash of the machine.
     """
-    paths = list(paths)
+    paths = [inner for path in paths for inner in _and_below(path)]
     folders = {os.path.dirname(p) for p in paths}
     above = {os.path.dirname(f) for f in folders}
-    for path in [*paths, *folders, *above, *{os.path.dirname(f) for f in above}]:
+    # A table's directory is new once, a session's each time.
+    new = above - _ENTERED
+    for path in [*paths, *folders, *above, *{os.path.dirname(f) for f in new}]:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    if len(_ENTERED) > _MOST_ENTERED:
+        _ENTERED.clear()
+    _ENTERED.update(new)
+
+
+# Directories whose names are known to be on the disk.
+_ENTERED: set[str] = set()
+_MOST_ENTERED = 10_000
+
+
+def _and_below(path: str) -> Iterator[str]:
+    """A file, or a directory of them (a Lance dataset) with all that is in it."""
+    yield path
+    for folder, folders, names in os.walk(path):
+        yield from (os.path.join(folder, name) for name in (*folders, *names))

@@ -14,6 +14,7 @@ from planner_client.protocol.transactions import GET_TRANSACTION, GetTransaction
 from planner_client.transaction import Transaction, Versioned, ambient
 
 if TYPE_CHECKING:
+    from planner_client.client import Client
     from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.transport import Transport
 
@@ -46,12 +47,24 @@ class Calls:
         transport: Where to.
         catalog: The client's own; None means the planner's default.
         transactions: Those that the client began or fetched and somebody still holds, by id.
+        client: Whose they are: they pickle as it does. None where they were made by themselves.
     """
 
     def __init__(self, transport: Transport, catalog: str | None) -> None:
         self.transport = transport
         self.catalog = catalog
+        self.client: Client | None = None
         self.transactions: WeakValueDictionary[str, Transaction] = WeakValueDictionary()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.client is None:
+            raise TypeError("calls that belong to no client do not pickle")
+        return _calls_of, (self.client,)
+
+    @property
+    def home(self) -> str:
+        """What tells this planner from others; by its address where a client says it."""
+        return f"{id(self.transport)}" if self.client is None else self.client.target
 
     def binding(self, transaction: Transaction | None, **alone: object) -> Transaction | None:
         """The transaction that a call stands in: the one passed, else the block's around it.
@@ -163,6 +176,10 @@ class Calls:
         )
 
 
+def _calls_of(client: Client) -> Calls:
+    return client.catalog.calls
+
+
 def _bound(request: Request, transaction: Transaction, version: int) -> Request:
     return msgspec.structs.replace(
         request,
@@ -177,3 +194,8 @@ class Resource:
 
     def __init__(self, transport: Transport, catalog: str | None) -> None:
         self._calls = Calls(transport, catalog)
+
+    @property
+    def calls(self) -> Calls:
+        """How its calls are made."""
+        return self._calls

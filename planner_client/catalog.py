@@ -143,7 +143,8 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
         """Write an Arrow table and commit it, once.
 
         Args:
-            data: The rows. Missing columns become null; unknown ones are refused.
+            data: The rows. Missing columns become null; unknown ones are added to the table, or
+                refused where its `schema_evolution_mode` is not auto.
             namespace: Where the table is.
             table: Its name; the modes auto and create make it where it is absent.
             mode: auto, create, add, append, replace, replace_partition, merge or delete.
@@ -175,6 +176,7 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
             format=format,
             table_version=table_version,
             create_if_missing=create if mode in ("auto", "create") else None,
+            schema_serialized=encode_schema(data.schema),
             transaction=transaction,
             catalog=catalog,
         )

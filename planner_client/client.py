@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from io_core.errors import DeltaCATError, NotFoundError
+from io_core.s3 import S3Settings
 from planner_client.auth import Auth
 from planner_client.catalog import Catalog
 from planner_client.heartbeat import heartbeating
@@ -50,6 +51,12 @@ class Client:
         timeout: Longest wait for a planner at a URL, in seconds.
         verify_ssl: Whether to check certificates, or the path of an authority's certificate.
         create: Whether an absent or empty directory becomes a catalog.
+        data_root: `s3://bucket/prefix` for the data files of a catalog that is made here; the
+            catalog remembers it, and what else is said of it. None means its own directory.
+        s3: How that store is spoken to; None means AWS.
+        s3_credentials: Where keys to it come from, on every machine that opens the directory:
+            `static` (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), `profile`, `profile:NAME`, or
+            `sts:ROLE_ARN`.
 
     Raises:
         CatalogRootError: The directory holds other things, or a catalog of a newer release.
@@ -73,6 +80,9 @@ class Client:
         timeout: float = 30.0,
         verify_ssl: bool | str = True,
         create: bool = True,
+        data_root: str | None = None,
+        s3: S3Settings | None = None,
+        s3_credentials: str = "static",
     ) -> None:
         self.target = os.fspath(target)
         if self.target and "://" not in self.target:
@@ -85,13 +95,25 @@ class Client:
             "timeout": timeout,
             "verify_ssl": verify_ssl,
         }
-        self._transport = self._connect(bearer_token, create=create)
+        store = None if data_root is None else (data_root, s3, s3_credentials)
+        self._transport = self._connect(bearer_token, create=create, store=store)
         self.catalog = Catalog(self._transport, catalog)
+        self.catalog.calls.client = self
         self.auth = Auth(self._transport, catalog)
 
-    def _connect(self, bearer_token: str | None, *, create: bool) -> Transport:
+    def _connect(
+        self,
+        bearer_token: str | None,
+        *,
+        create: bool,
+        store: tuple[str, S3Settings | None, str] | None,
+    ) -> Transport:
         scheme = urlsplit(self.target).scheme if "://" in self.target else ""
         if scheme in ("http", "https"):
+            if store is not None:
+                raise ValueError(
+                    "data_root is for a directory: a planner at a URL has its own, see --data-root"
+                )
             headers = dict(self._options["headers"])
             token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
             if token:
@@ -109,9 +131,14 @@ class Client:
                 f"{self.target!r} is no planner: pass an http:// or https:// URL, or a directory"
             )
         # Late: a client of a remote planner needs nothing of the planner itself.
+        from planner_client.server.places import DataRoot
         from planner_client.server.planner import EmbeddedPlanner
 
-        return InProcessTransport(EmbeddedPlanner(self.target, create=create))
+        data_root = None
+        if store is not None:
+            root, settings, credentials = store
+            data_root = DataRoot(root, settings or S3Settings(), credentials)
+        return InProcessTransport(EmbeddedPlanner(self.target, create=create, data_root=data_root))
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
@@ -188,6 +215,7 @@ class Client:
         table: str,
         mode: WriteMode = "auto",
         create_if_missing: dict[str, Any] | None = None,
+        schema_serialized: str | None = None,
         transaction: Transaction | None = None,
     ) -> WriteSession:
         """Open a write session; see `Catalog.stage`."""
@@ -196,6 +224,7 @@ class Client:
             table=table,
             mode=mode,
             create_if_missing=create_if_missing,
+            schema_serialized=schema_serialized,
             transaction=transaction,
         )
 

@@ -9,6 +9,7 @@ import msgspec
 from io_core.predicate import dump, parse
 from planner_client.calls import Resource
 from planner_client.protocol.plans import PLAN, PlanRequest
+from planner_client.renewal import opened_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,12 +89,16 @@ class Plans(Resource):
             plan_token=plan_token,
             delete_sets=delete_sets,
         )
-        return self._calls.read(
+        found = self._calls.read(
             PLAN, request, transaction=transaction, catalog=catalog, as_of=as_of
         )
+        return opened_plan(self._calls, found, catalog)
 
     def plan_scan(self, scan: Scan) -> ReadPlan:
         """Plan a scan at its snapshot, in its transaction, or in the block's around the call."""
+        return opened_plan(self._calls, self._planned(scan))
+
+    def _planned(self, scan: Scan) -> ReadPlan:
         request = PlanRequest(
             namespace=scan.table.namespace,
             table=scan.table.table,
@@ -107,6 +112,7 @@ class Plans(Resource):
             row_limit=scan.row_limit,
             include_column_stats=scan.include_column_stats,
             include_files=scan.include_files,
+            since=scan.since,
             # What executes scans leaves dead rows out.
             delete_sets=True,
         )

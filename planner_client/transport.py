@@ -16,7 +16,7 @@ import requests
 from io_core.errors import DeltaCATError, PlannerUnavailableError, error_for
 from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
-from planner_client.protocol.plans import ARROW_STREAM
+from planner_client.protocol.plans import ARROW_STREAM, PlanRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,8 +103,8 @@ class HttpTransport:
         encoded = endpoint.encode(request)
         wants_plan = endpoint.response is ReadPlan
         headers = {REQUEST_ID: uuid.uuid4().hex, "Accept-Encoding": "gzip"}
-        if wants_plan:
-            # An Arrow stream compresses its own buffers.
+        if wants_plan and not (isinstance(request, PlanRequest) and not request.include_files):
+            # An Arrow stream compresses its own buffers. Keys to a store travel in JSON alone.
             headers["Accept"] = f"{ARROW_STREAM}, application/json"
             headers["Accept-Encoding"] = "identity"
         if encoded.body is not None:

@@ -22,6 +22,7 @@ from planner_client.protocol.writes import (
     SessionRequest,
     StageRequest,
 )
+from planner_client.renewal import opened_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ class Writes(Resource):
         format: str = "parquet",  # the protocol's name
         table_version: str | None = None,
         create_if_missing: Mapping[str, Any] | None = None,
+        schema_serialized: str | None = None,
         allow_external_entries: bool = False,
         write_key: str | None = None,
         owner_key: str | None = None,
@@ -59,6 +61,8 @@ class Writes(Resource):
             format: Of the staged files.
             table_version: None means the latest active one.
             create_if_missing: The table to make on commit, for modes auto and create.
+            schema_serialized: The schema of the rows to come (`io_core.schema.encode_schema`): the
+                session's schema has room for them, where the table lets writes change it.
             allow_external_entries: Whether a commit may name files outside of `data_dir`.
             write_key: Names the write, so that an open session of the name may be taken up again.
             owner_key: Who writes, where several use one `write_key`.
@@ -78,16 +82,19 @@ class Writes(Resource):
             "create_if_missing": None
             if create_if_missing is None
             else built(dict(create_if_missing), CreateIfMissing),
+            "schema_serialized": schema_serialized,
             "allow_external_entries": allow_external_entries,
             "write_key": write_key,
             "owner_key": owner_key,
         }
         request = built(fields, StageRequest)
-        return self._calls.mutate(STAGE, request, transaction=transaction, catalog=catalog)
+        staged = self._calls.mutate(STAGE, request, transaction=transaction, catalog=catalog)
+        return opened_session(self._calls, staged)
 
     def get_session(self, *, session_id: str, catalog: str | None = None) -> WriteSession:
         """A write session as it is now."""
-        return self._calls.send(GET_SESSION, SessionRequest(session_id=session_id), catalog)
+        found = self._calls.send(GET_SESSION, SessionRequest(session_id=session_id), catalog)
+        return opened_session(self._calls, found)
 
     def heartbeat(self, *, session: WriteSession) -> WriteSession:
         """Keep the session open for another hour, and the transaction that it is bound to."""
@@ -97,7 +104,7 @@ class Writes(Resource):
         request = HeartbeatRequest(
             session_id=session.session_id, session_version=session.session_version
         )
-        return self._calls.send(HEARTBEAT, request, session.catalog)
+        return opened_session(self._calls, self._calls.send(HEARTBEAT, request, session.catalog))
 
     def commit(
         self,

@@ -6,17 +6,21 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
+
+from tests.object_store.store import KEYS, ObjectStore, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The Makefile chooses: "check" for a first look, "ci" for every change, "full" for make test-full.
-# Only "full" looks for new examples; the others try the same ones in every run.
+# Only "full" looks for new examples; the others try the same ones in every run. "broken" is for runs
+# that are meant to fail (tests/test_broken_rules.py), where the least example is of no use.
 for _name, _examples, _derandomize in (
     ("check", 10, True),
     ("ci", 60, True),
     ("full", 1000, False),
+    ("broken", 10, True),
 ):
     settings.register_profile(
         _name,
@@ -24,6 +28,7 @@ for _name, _examples, _derandomize in (
         derandomize=_derandomize,
         # An example may start an engine or sync to disk: how long that takes says nothing.
         deadline=None,
+        phases=(Phase.explicit, Phase.generate) if _name == "broken" else tuple(Phase),
         suppress_health_check=[HealthCheck.too_slow],
         print_blob=True,
     )
@@ -37,6 +42,8 @@ os.environ |= {
     "RAY_AUTH_MODE": "disabled",
     # Else Daft takes Ray's runner as soon as another test of the process has started a cluster.
     "DAFT_RUNNER": "native",
+    # What planners hand out: wherever one is opened, in a worker of Ray too.
+    **KEYS,
 }
 
 
@@ -52,6 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_planner_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own planner stays out of the tests."""
     monkeypatch.delenv("DELTACAT_PLANNER", raising=False)
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 on loopback, one for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with joined(shared) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

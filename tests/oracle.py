@@ -1,8 +1,8 @@
 """What must a read return? The slow truth: rows as Python dicts, a dict merge, exact arithmetic.
 
-Shares no code with what it judges. A row maps column names to Python values; timestamps and times
-are integers (nanoseconds since the epoch in UTC, or since midnight), so that nothing is rounded;
-all other values are what `pyarrow.Array.to_pylist` gives.
+Shares no code with what it judges. A row maps column names to Python values; timestamps, times and
+durations are integers (nanoseconds since the epoch in UTC, since midnight, or as such), so that
+nothing is rounded; all other values are what `pyarrow.Array.to_pylist` gives.
 """
 
 from __future__ import annotations
@@ -65,11 +65,16 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     dtype = column.type
     if pa.types.is_dictionary(dtype):
         return _values(column.cast(dtype.value_type))
-    if pa.types.is_timestamp(dtype) or pa.types.is_time(dtype):
+    if _is_moment(dtype):
         width = pa.int32() if pa.types.is_time32(dtype) else pa.int64()
         unit = _UNIT_NS[dtype.unit]
         return [None if v is None else v * unit for v in column.cast(width).to_pylist()]
     return list(column.to_pylist())
+
+
+def _is_moment(dtype: pa.DataType) -> bool:
+    t = pa.types
+    return bool(t.is_timestamp(dtype) or t.is_time(dtype) or t.is_duration(dtype))
 
 
 def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
@@ -84,7 +89,7 @@ def table_of(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 
 def _array(values: list[Any], dtype: pa.DataType) -> pa.Array:
-    if pa.types.is_timestamp(dtype) or pa.types.is_time(dtype):
+    if _is_moment(dtype):
         width = pa.int32() if pa.types.is_time32(dtype) else pa.int64()
         unit = _UNIT_NS[dtype.unit]
         return pa.array([None if v is None else v // unit for v in values], width).cast(dtype)
@@ -250,12 +255,19 @@ def literal_of(value: object, dtype: pa.DataType) -> Any:
         >>> literal_of("0.10", pa.decimal128(5, 2))
         Fraction(1, 10)
     """
+    t = pa.types
+    dtype = dtype.value_type if t.is_dictionary(dtype) else dtype
     if value is None:
         return None
-    if pa.types.is_boolean(dtype) or pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
+    if t.is_boolean(dtype) or t.is_string(dtype) or t.is_large_string(dtype):
         return value
-    if isinstance(value, str) and (pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype)):
+    if t.is_string_view(dtype):
+        return value
+    binary = t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype)
+    if isinstance(value, str) and (binary or t.is_fixed_size_binary(dtype)):
         return base64.b64decode(value, validate=True)
+    if t.is_duration(dtype):
+        return _duration(str(value))
     if pa.types.is_temporal(dtype):
         return _nanos(str(value))
     if isinstance(value, str):
@@ -295,15 +307,28 @@ def _nanos(text: str) -> int:
     return seconds * 10**9 + nanos
 
 
+def _duration(text: str) -> Fraction:
+    sign, days, hours, minutes, seconds = re.fullmatch(
+        r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", text
+    ).groups()  # type: ignore[union-attr]
+    whole = int(days or 0) * 86_400 + int(hours or 0) * 3600 + int(minutes or 0) * 60
+    found = (whole + Fraction(seconds or 0)) * 10**9
+    return -found if sign else found
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One write: `rows` of a delete need the merge keys and partition columns only."""
+    """One write: `rows` of a delete need the merge keys and partition columns only.
+
+    `by` names the columns that a delete matches by, where they are not the merge keys.
+    """
 
     mode: Mode
     rows: tuple[Row, ...]
+    by: tuple[str, ...] = ()
 
 
 @dataclass
@@ -312,7 +337,10 @@ class Table:
 
     Rows with merge keys live in a dict per partition: a null key equals a null key, a written row
     replaces the whole earlier one and moves to the end, a delete removes what is there, and a
-    later write brings the key back. Rows without keys only accumulate.
+    later write brings the key back. Rows without keys only accumulate. Of the rows of one key in
+    one write the last stays, or by `order` the one of the largest value of a column (`True`) or the
+    smallest: null beats NaN, NaN beats all else, and equals are decided by the next column, then
+    by which is last.
 
     Example:
         >>> table = Table(pa.schema([("k", pa.int64()), ("v", pa.string())]), merge_keys=("k",))
@@ -324,6 +352,7 @@ class Table:
     schema: pa.Schema
     merge_keys: tuple[str, ...] = ()
     partition_columns: tuple[str, ...] = ()
+    order: tuple[tuple[str, bool], ...] = ()
     _partitions: dict[tuple[Any, ...], dict[object, Row]] = field(default_factory=dict)
     _written: int = 0
 
@@ -346,19 +375,56 @@ class Table:
         if commit.mode == "replace_partition":
             for row in commit.rows:
                 self._partitions.pop(self._place(row), None)
+        if commit.by:
+            self._delete(commit)
+            return
+        best = self._best(commit.rows) if self.merge_keys else {}
         for row in commit.rows:
             partition = self._partitions.setdefault(self._place(row), {})
             # Taking the old row out first moves a rewritten key to the end, as in reading order.
-            partition.pop(self._identity(row), None)
-            if commit.mode != "delete":
-                partition[self._identity(row)] = {name: row.get(name) for name in self.schema.names}
+            if best.get((self._place(row), self._identity(row)), row) is row:
+                partition.pop(self._identity(row), None)
+                if commit.mode != "delete":
+                    held = {name: row.get(name) for name in self.schema.names}
+                    partition[self._identity(row)] = held
             self._written += 1
+
+    def _best(self, rows: Sequence[Row]) -> dict[object, Row]:
+        """The row of each key of one write that stays."""
+        best: dict[object, Row] = {}
+        for row in rows:
+            key = (self._place(row), self._identity(row))
+            if key not in best or self._beats(row, best[key]):
+                best[key] = row
+        return best
+
+    def _beats(self, row: Row, other: Row) -> bool:
+        for column, largest in self.order:
+            if column in row:
+                one, two = _precedence(row[column]), _precedence(other[column])
+                if one != two:
+                    return bool((one > two) == (largest or one[0] != two[0]))
+        return True
+
+    def _delete(self, commit: Commit) -> None:
+        for row in commit.rows:
+            partition = self._partitions.get(self._place(row), {})
+            wanted = [_precedence(row[name]) for name in commit.by]
+            for key, held in list(partition.items()):
+                if [_precedence(held[name]) for name in commit.by] == wanted:
+                    del partition[key]
 
     def _place(self, row: Row) -> tuple[Any, ...]:
         return tuple(row[name] for name in self.partition_columns)
 
     def _identity(self, row: Row) -> object:
         return tuple(row[name] for name in self.merge_keys) if self.merge_keys else self._written
+
+
+# Any: values of one column, in the oracle's form.
+def _precedence(value: Any) -> tuple[int, Any]:
+    """Compares as merge orders do: null above NaN above all else."""
+    return (2, 0) if value is None else (1, 0) if _is_nan(value) else (0, value)
 
 
 def answer(

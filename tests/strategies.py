@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from io_core.merge_order import MERGE_ORDER, dump_merge_order
 from tests.oracle import Commit, Row, Table, literal_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "Engine",
     "Query",
     "TableSpec",
+    "beyond",
     "cases",
     "engine_predicates",
     "histories",
@@ -120,10 +122,13 @@ class TableSpec:
     schema: pa.Schema
     merge_keys: tuple[str, ...] = ()
     partition_columns: tuple[str, ...] = ()
+    # Columns that decide between rows of one key in one write, and whether the largest wins; the
+    # schema says so too.
+    order: tuple[tuple[str, bool], ...] = ()
 
     def table(self) -> Table:
         """The oracle's empty table of this kind."""
-        return Table(self.schema, self.merge_keys, self.partition_columns)
+        return Table(self.schema, self.merge_keys, self.partition_columns, self.order)
 
     @property
     def delete_schema(self) -> pa.Schema:
@@ -184,7 +189,24 @@ def specs(
     count = draw(st.integers(1, 5))
     fields += [pa.field(name, draw(st.sampled_from(types))) for name in _NAMES[:count]]
     merge_keys = tuple(f"k{i}" for i in range(len(keys)))
-    return TableSpec(pa.schema(fields), merge_keys, ("p",) if partition is not None else ())
+    order = draw(_orders(_NAMES[:count])) if keys else {}
+    schema = pa.schema([_ordering(f, order.get(f.name)) for f in fields])
+    partitions = ("p",) if partition is not None else ()
+    ordered = tuple((name, order[name]) for name in schema.names if name in order)
+    return TableSpec(schema, merge_keys, partitions, ordered)
+
+
+def _orders(names: Sequence[str]) -> st.SearchStrategy[dict[str, bool]]:
+    """No merge order, mostly; else of one or two columns, and whether the largest wins."""
+    some = st.dictionaries(st.sampled_from(names), st.booleans(), min_size=1, max_size=2)
+    return st.just({}) | st.just({}) | some
+
+
+def _ordering(field: pa.Field, largest: bool | None) -> pa.Field:
+    if largest is None:
+        return field
+    order = {"sort_order": "descending" if largest else "ascending"}
+    return field.with_metadata({MERGE_ORDER: dump_merge_order(field.name, order)})
 
 
 def _domain(spec: TableSpec, name: str) -> list[Any]:
@@ -254,7 +276,7 @@ def wire_literal(value: object, dtype: pa.DataType) -> Any:
 
 
 # Any: JSON scalars.
-def _beyond(dtype: pa.DataType) -> list[Any]:
+def beyond(dtype: pa.DataType) -> list[Any]:
     """Literals of the right kind that the type cannot hold, or that are written unusually."""
     if pa.types.is_integer(dtype):
         return [0.5, -0.5, 2.0, 2**40 + 1, 2**70, -(2**70), 2**53 + 1, "1.5", "2", 1e300]
@@ -283,7 +305,7 @@ def _beyond(dtype: pa.DataType) -> list[Any]:
 def _literals(dtype: pa.DataType) -> list[Any]:
     pool = TYPES.get(dtype, [])
     near = [v + d for v in pool for d in (-1, 1)] if pa.types.is_integer(dtype) else []
-    return [*(wire_literal(v, dtype) for v in pool), *near, *_beyond(dtype)]
+    return [*(wire_literal(v, dtype) for v in pool), *near, *beyond(dtype)]
 
 
 _COMPARISONS = ("eq", "neq", "gt", "gte", "lt", "lte")

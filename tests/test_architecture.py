@@ -33,7 +33,18 @@ MAY_REACH_UP: dict[str, tuple[When, ...]] = {
 }
 OURS = (*PACKAGES, "benchmarks", "tests")
 ENGINES = {"polars", "daft", "ray", "torch"}
-OPTIONAL = ENGINES | {"httptools", "lance", "pandas", "prometheus_client", "uvicorn", "uvloop"}
+OPTIONAL = ENGINES | {
+    "aiobotocore",
+    "botocore",
+    "fastavro",
+    "httptools",
+    "lance",
+    "pandas",
+    "prometheus_client",
+    "s3fs",
+    "uvicorn",
+    "uvloop",
+}
 
 LONGEST_FUNCTION = 60
 LONGEST_NESTED = 10

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import commit, commit_sides, plan
+from benchmarks import commit, commit_sides, mor, plan
 from benchmarks.harness import Sample, interleave
+from benchmarks.mor_tables import Size as MorSize
 from benchmarks.report import Figure, Report, Row, Target, Timing
 from benchmarks.tables import QUERIES, Shape, expected, make_files
 
@@ -44,6 +45,17 @@ def test_commits_of_several_processes_are_counted_by_what_is_in_the_table() -> N
     assert counts["acknowledged"] == dict.fromkeys(everyone, 4)
     for unit in ("failed", "lost", "duplicated", "failed but kept"):
         assert counts[unit] == dict.fromkeys(everyone, 0)
+
+
+def test_merged_reads_are_measured_once_they_give_what_the_tables_history_leaves() -> None:
+    report = mor.measure(MorSize(8_000, rounds=1), layouts=["random"], published=False)
+    assert {row.checked for row in report.rows} == {"equal, 8004 rows"}
+    assert [row.metric for row in report.rows] == [
+        f"{width}, {kind} keys, random"
+        for kind in ("int", "text", "int + text")
+        for width in ("1 column", "all columns")
+    ]
+    assert len(report.targets) == 2 * len(report.rows)
 
 
 def test_a_slow_side_is_asked_in_two_rounds_alone() -> None:

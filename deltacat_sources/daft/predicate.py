@@ -565,6 +565,6 @@ def _literal(value: pa.Scalar) -> daft.Expression:
     """A literal of the scalar's own type; temporal ones through integers, which lose nothing."""
     kind = kind_of(value.type)
     found = daft.lit(value.value if kind in _TEMPORAL else value.as_py())
-    if kind in ("text", "binary", "bool"):
+    if kind in ("text", "binary", "bool") and not pa.types.is_fixed_size_binary(value.type):
         return found
     return found.cast(daft.DataType.from_arrow_type(value.type))

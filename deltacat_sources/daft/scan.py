@@ -26,15 +26,16 @@ from daft.io.source import DataSource, DataSourceTask
 from daft.recordbatch import RecordBatch
 
 from deltacat_sources.daft.predicate import columns_read, to_daft, translate
+from deltacat_sources.daft.storage import storage_config
 from deltacat_sources.opening import open_scan
 from io_core.errors import UnsupportedError
 from io_core.execute import read_plan
-from io_core.plan import ReadPlan
 from io_core.predicate import Constant, bind, dump
 from io_core.schema import needs_alignment
-from io_core.storage import check_files, local_path
+from io_core.storage import check_files, engine_location
 
 if TYPE_CHECKING:
+    from io_core.plan import ReadPlan
     import os
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
@@ -188,16 +189,18 @@ class _Table(DataSource):
         odd = set(plan.column("content_type")) - {"parquet"}
         if odd:
             raise UnsupportedError(f"{plan!r} lists files of type {', '.join(sorted(odd))}")
+        config = storage_config(plan.storage.store_for(plan.paths))
         columns = (plan.paths, plan.column("record_count"), plan.column("content_length"))
         for path, rows, size in zip(*columns, strict=True):
             # Without pushdowns a task's rows come back unfiltered; without sizes Daft's Ray runner
             # cannot put small files together.
             yield DataSourceTask.parquet(
-                local_path(path),
+                engine_location(path),
                 self._schema,
                 pushdowns=pushdowns,
                 num_rows=rows,
                 size_bytes=size,
+                storage_config=config,
             )
 
     def _count(self, pushdowns: Pushdowns) -> DataSourceTask:
@@ -255,7 +258,7 @@ class _ArrowTask(DataSourceTask):
 
 def _files_of(plan: ReadPlan) -> Iterator[ReadPlan]:
     for row in range(plan.files.num_rows):
-        yield ReadPlan(plan.header, plan.files.slice(row, 1))
+        yield plan.with_files(plan.files.slice(row, 1))
 
 
 def daft_schema(schema: pa.Schema) -> pa.Schema:
@@ -284,6 +287,10 @@ def daft_schema(schema: pa.Schema) -> pa.Schema:
 def _daft_type(dtype: pa.DataType) -> pa.DataType | None:
     """The type in Daft, None where there is none."""
     t = pa.types
+    if isinstance(dtype, pa.BaseExtensionType):
+        # Daft knows tensors; of others it keeps no more than what is stored.
+        tensor = isinstance(dtype, pa.FixedShapeTensorType)
+        return dtype if tensor else _daft_type(dtype.storage_type)
     if t.is_dictionary(dtype):
         return _daft_type(dtype.value_type)
     if t.is_nested(dtype):
@@ -291,7 +298,7 @@ def _daft_type(dtype: pa.DataType) -> pa.DataType | None:
     if t.is_decimal(dtype):
         fits = dtype.precision <= 38
         return pa.decimal128(dtype.precision, dtype.scale) if fits else None
-    if isinstance(dtype, pa.BaseExtensionType) or t.is_interval(dtype):
+    if t.is_interval(dtype) or t.is_run_end_encoded(dtype):
         return None
     changed = {
         pa.string_view(): pa.large_string(),
@@ -328,5 +335,7 @@ def _is_native(dtype: pa.DataType) -> bool:
     if t.is_decimal(dtype):
         return bool(t.is_decimal128(dtype))
     if t.is_string_view(dtype) or t.is_binary_view(dtype) or t.is_time32(dtype):
+        return False
+    if isinstance(dtype, pa.BaseExtensionType):
         return False
     return all(_is_native(dtype.field(i).type) for i in range(dtype.num_fields))

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import polars as pl
 
+from deltacat_sources.polars.explanation import Explanation
+from deltacat_sources.polars.namespace import DeltaCatFrame
 from deltacat_sources.polars.scan import read_deltacat, scan_deltacat
 from deltacat_sources.polars.sink import sink_deltacat, write_deltacat
+from deltacat_sources.polars.sql import sql_context
 
-__all__ = ["read_deltacat", "scan_deltacat", "sink_deltacat", "write_deltacat"]
+__all__ = [
+    "DeltaCatFrame",
+    "Explanation",
+    "read_deltacat",
+    "scan_deltacat",
+    "sink_deltacat",
+    "sql_context",
+    "write_deltacat",
+]
 
 
 def _attach() -> None:
@@ -19,6 +30,8 @@ def _attach() -> None:
     ):
         if not hasattr(owner, function.__name__):
             setattr(owner, function.__name__, function)
+    if not hasattr(pl.LazyFrame, "deltacat"):
+        pl.api.register_lazyframe_namespace("deltacat")(DeltaCatFrame)
 
 
 _attach()

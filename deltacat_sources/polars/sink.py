@@ -13,37 +13,42 @@ import operator
 import os
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 
-from deltacat_sources.polars.scan import polars_schema
+from deltacat_sources.polars.creation import announced, check_layout, creation
+from deltacat_sources.polars.types import polars_schema
 from io_core.defaults import filled
-from io_core.errors import SchemaValidationError, UnsupportedError, nearest
+from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.field_ids import carry_ids, loosened
 from io_core.formats.parquet import entry_of
+from io_core.growth import unknown_column
 from io_core.key_files import KeyedFile, derive_keys
 from io_core.literal import dump_array
 from io_core.model import TableRef
+from io_core.s3 import polars_options
 from io_core.schema import (
-    assign_field_ids,
-    check_columns,
     check_exact,
     decode_schema,
     encode_schema,
 )
-from io_core.sink import DEFAULT_ROWS_PER_FILE, Sink, write_schema
-from io_core.storage import local_path
+from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink, growth_of, write_schema
+from io_core.storage import engine_location
 from planner_client import connect
+from planner_client.calls import new_operation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
 
     from io_core.model import WriteEntry, WriteMode, WriteSession
-    from io_core.sink import OpenSink
+    from io_core.storage import Storage
     from planner_client import Client
+    from planner_client.transaction import Transaction
 
 __all__ = ["sink_deltacat", "write_deltacat"]
 
@@ -64,16 +69,51 @@ def _probe() -> None:
 _probe()
 
 
+@overload
+def sink_deltacat(
+    lf: pl.LazyFrame,
+    table: str | TableRef,
+    *,
+    planner: Client | str | os.PathLike[str] | None = ...,
+    mode: WriteMode = ...,
+    transaction: Transaction | None = ...,
+    partition_by: str | Sequence[str] | None = ...,
+    merge_keys: str | Sequence[str] | None = ...,
+    create: bool | Mapping[str, object] = ...,
+    lazy: Literal[False] = ...,
+    max_rows_per_file: int = ...,
+) -> WriteSession: ...
+
+
+@overload
+def sink_deltacat(
+    lf: pl.LazyFrame,
+    table: str | TableRef,
+    *,
+    planner: Client | str | os.PathLike[str] | None = ...,
+    mode: WriteMode = ...,
+    transaction: Transaction | None = ...,
+    partition_by: str | Sequence[str] | None = ...,
+    merge_keys: str | Sequence[str] | None = ...,
+    create: bool | Mapping[str, object] = ...,
+    lazy: Literal[True],
+    max_rows_per_file: int = ...,
+) -> pl.LazyFrame: ...
+
+
 def sink_deltacat(
     lf: pl.LazyFrame,
     table: str | TableRef,
     *,
     planner: Client | str | os.PathLike[str] | None = None,
     mode: WriteMode = "auto",
+    transaction: Transaction | None = None,
     partition_by: str | Sequence[str] | None = None,
     merge_keys: str | Sequence[str] | None = None,
+    create: bool | Mapping[str, object] = True,
+    lazy: bool = False,
     max_rows_per_file: int = DEFAULT_ROWS_PER_FILE,
-) -> WriteSession:
+) -> WriteSession | pl.LazyFrame:
     """Run a query and write its rows into a table: all of them in one commit, or none.
 
     Streams: memory does not grow with the data. Files are partitioned as the table is, carry its
@@ -89,12 +129,17 @@ def sink_deltacat(
         mode: What the rows mean to those that are there: `add`, `append`, `replace`,
             `replace_partition`, `merge` by the table's merge keys, `delete` by them, `create`, or
             `auto`, which is `merge` on a table with merge keys and `add` on others.
+        transaction: An open transaction of the planner's; the rows become visible with it.
         partition_by: Columns whose values divide a table that is created.
         merge_keys: Columns that identify a row of a table that is created.
+        create: Whether `auto` may make the table; or what else to make it with, in the protocol's words:
+            `partition_scheme`, `sort_scheme`, `table_description` and others.
+        lazy: Write when the returned frame is collected, once each time: one row of
+            `files_registered`, `total_records` and `snapshot`.
         max_rows_per_file: Where files roll, if their size has not made them roll before.
 
     Returns:
-        The committed session: `files_registered`, `total_records`, `snapshot`.
+        The committed session: `files_registered`, `total_records`, `snapshot`; with `lazy` a frame.
 
     Raises:
         SchemaValidationError: The frame does not fit the table; nothing was written.
@@ -109,15 +154,62 @@ def sink_deltacat(
         >>> sink_deltacat(frame, "air.flights", planner=client, partition_by="month").files_registered
         2
     """
-    ref = TableRef.parse(table)
-    client = connect(planner)
+    asked = _Asked(
+        TableRef.parse(table),
+        connect(planner),
+        mode,
+        transaction,
+        partition_by,
+        merge_keys,
+        create,
+        max_rows_per_file,
+    )
+    if lazy:
+        return pl.defer(lambda: _summary(_sunk(lf, asked)), schema=_SUMMARY)
+    return _sunk(lf, asked)
+
+
+class _Asked(NamedTuple):
+    """What `sink_deltacat` was asked for, but for the frame."""
+
+    table: TableRef
+    client: Client
+    mode: WriteMode
+    transaction: Transaction | None
+    partition_by: str | Sequence[str] | None
+    merge_keys: str | Sequence[str] | None
+    create: bool | Mapping[str, object]
+    max_rows_per_file: int
+
+
+_SUMMARY = {"files_registered": pl.Int64(), "total_records": pl.Int64(), "snapshot": pl.Int64()}
+
+
+def _summary(session: WriteSession) -> pl.DataFrame:
+    found = {name: [getattr(session, name)] for name in _SUMMARY}
+    return pl.DataFrame(found, schema=_SUMMARY)
+
+
+def _sunk(lf: pl.LazyFrame, asked: _Asked) -> WriteSession:
     schema = lf.collect_schema()
-    wanted = _creation(schema, partition_by, merge_keys) if mode in ("auto", "create") else None
-    sink = Sink(ref, client, mode, wanted, max_rows_per_file).open()
+    partition_by, merge_keys = asked.partition_by, asked.merge_keys
+    wanted = None
+    if asked.mode == "create" or (asked.mode == "auto" and asked.create is not False):
+        wanted = creation(schema, partition_by, merge_keys)
+        wanted |= dict(asked.create) if not isinstance(asked.create, bool) else {}
+    session = asked.client.stage(
+        namespace=asked.table.namespace,
+        table=asked.table.table,
+        mode=asked.mode,
+        create_if_missing=wanted,
+        schema_serialized=encode_schema(announced(schema)),
+        transaction=asked.transaction,
+    )
+    sink = OpenSink(asked.client, session, new_operation(), asked.max_rows_per_file)
 
     def staged() -> list[WriteEntry]:
-        with client.heartbeating(sink.session):
-            _check_layout(sink.session, partition_by, merge_keys)
+        with asked.client.heartbeating(session):
+            check_layout(session, partition_by, merge_keys)
             return _write(lf, schema, sink)
 
     return sink.run(staged)
@@ -129,8 +221,10 @@ def write_deltacat(
     *,
     planner: Client | str | os.PathLike[str] | None = None,
     mode: WriteMode = "auto",
+    transaction: Transaction | None = None,
     partition_by: str | Sequence[str] | None = None,
     merge_keys: str | Sequence[str] | None = None,
+    create: bool | Mapping[str, object] = True,
     max_rows_per_file: int = DEFAULT_ROWS_PER_FILE,
 ) -> WriteSession:
     """Write a frame into a table in one commit; see `sink_deltacat`."""
@@ -139,82 +233,12 @@ def write_deltacat(
         table,
         planner=planner,
         mode=mode,
+        transaction=transaction,
         partition_by=partition_by,
         merge_keys=merge_keys,
+        create=create,
         max_rows_per_file=max_rows_per_file,
     )
-
-
-def _names(columns: str | Sequence[str] | None) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns or ())
-
-
-def _creation(
-    schema: pl.Schema,
-    partition_by: str | Sequence[str] | None,
-    merge_keys: str | Sequence[str] | None,
-) -> dict[str, Any]:
-    # Any: the protocol's free-form properties.
-    arrow = assign_field_ids(_table_schema(schema), _names(merge_keys))
-    check_columns(_names(partition_by), arrow)
-    properties: dict[str, Any] = {"schema_def": encode_schema(arrow), "auto_create_namespace": True}
-    if partition_by:
-        keys = [{"key": [name], "transform": "identity"} for name in _names(partition_by)]
-        properties["partition_scheme"] = {"keys": keys}
-    return properties
-
-
-def _table_schema(schema: pl.Schema) -> pa.Schema:
-    """The Arrow schema of a table that is made for a frame."""
-    fields = []
-    for name, dtype in schema.items():
-        try:
-            exported = pl.Series([], dtype=dtype).to_arrow().type
-        except (pa.ArrowException, pl.exceptions.PolarsError, NotImplementedError):
-            exported = pa.null()
-        if pa.types.is_null(exported):
-            raise SchemaValidationError(
-                f"column {name!r} is of type {dtype}, which a table cannot hold: cast it first"
-            )
-        fields.append(pa.field(name, _plain(exported)))
-    return pa.schema(fields)
-
-
-def _plain(dtype: pa.DataType) -> pa.DataType:
-    """Arrow's usual type for what Polars exports as a large, viewed or coded one."""
-    t = pa.types
-    if t.is_dictionary(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype):
-        return pa.string()
-    if t.is_large_binary(dtype) or t.is_binary_view(dtype):
-        return pa.binary()
-    if t.is_large_list(dtype) or t.is_list(dtype):
-        return pa.list_(_plain(dtype.value_type))
-    if t.is_fixed_size_list(dtype):
-        return pa.list_(_plain(dtype.value_type), dtype.list_size)
-    if t.is_struct(dtype):
-        inner = [dtype.field(i) for i in range(dtype.num_fields)]
-        return pa.struct([f.with_type(_plain(f.type)) for f in inner])
-    return dtype
-
-
-def _check_layout(
-    session: WriteSession,
-    partition_by: str | Sequence[str] | None,
-    merge_keys: str | Sequence[str] | None,
-) -> None:
-    """Refuse a layout that is asked for and that a table which is there does not have."""
-    name = f"{session.namespace}.{session.table}"
-    if merge_keys is not None and set(_names(merge_keys)) != set(session.merge_keys or ()):
-        raise SchemaValidationError(
-            f"{name} has the merge keys {session.merge_keys or []}, not {_names(merge_keys)}: "
-            "leave merge_keys out"
-        )
-    keys = session.partition_scheme.keys if session.partition_scheme else ()
-    there = [(key.key[0], key.transform or "identity") for key in keys]
-    if partition_by is not None and there != [(n, "identity") for n in _names(partition_by)]:
-        raise SchemaValidationError(
-            f"{name} is partitioned by {there}, not by {_names(partition_by)}: leave partition_by out"
-        )
 
 
 def _write(lf: pl.LazyFrame, schema: pl.Schema, sink: OpenSink) -> list[WriteEntry]:
@@ -236,9 +260,7 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
     known = decode_schema(session.schema_serialized or "").names
     for column in schema:
         if column not in known:
-            raise SchemaValidationError(
-                f"{name} has no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
-            )
+            raise unknown_column(name, column, known)
     keys = {*(session.merge_keys or ())}
     required = keys | {f.name for f in target if not f.nullable}
     if session.mode == "delete":
@@ -249,22 +271,24 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
         raise SchemaValidationError(f"the frame lacks {', '.join(lacking)}, which {name} requires")
     for field in target:
         if field.name in schema:
-            _check_type(field, schema[field.name], name)
+            _check_type(field, schema[field.name], session)
     if missing and session.mode == "merge":
         warnings.warn(
             f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=4
         )
 
 
-def _check_type(field: pa.Field, dtype: pl.DataType, table: str) -> None:
+def _check_type(field: pa.Field, dtype: pl.DataType, session: WriteSession) -> None:
     try:
         empty = pl.Series([], dtype=dtype).to_arrow()
         empty.cast(field.type)
     except (pa.ArrowException, pl.exceptions.PolarsError, NotImplementedError):
         raise SchemaValidationError(
-            f"column {field.name!r} is {dtype} in the frame and {field.type} in {table}: cast it first"
+            f"column {field.name!r} is {dtype} in the frame and {field.type} in "
+            f"{session.namespace}.{session.table}: cast it first"
         ) from None
-    check_exact(pa.schema([(field.name, empty.type)]), pa.schema([field]))
+    default = growth_of(session).consistency
+    check_exact(pa.schema([(field.name, empty.type)]), pa.schema([field]), default=default)
 
 
 def _is_native(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> bool:
@@ -281,8 +305,9 @@ def _is_native(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> b
             return False
     if not all(_is_stored_exactly(f.type) for f in target):
         return False
-    if any(pa.types.is_nested(f.type) and not f.nullable for f in target):
-        # Whether they hold nulls is not in the footers.
+    nested = [f for f in target if pa.types.is_nested(f.type)]
+    if any(not f.nullable or f.type != loosened(f.type) for f in nested):
+        # Whether they, or what is required inside of them, hold nulls is not in the footers.
         return False
     types = polars_schema(target)
     return all(_casts_exactly(schema[n], types[n]) for n in target.names if n in schema)
@@ -380,10 +405,15 @@ class _NanCounter:
 
 def _write_native(lf: pl.LazyFrame, target: pa.Schema, sink: OpenSink) -> list[WriteEntry]:
     session = sink.session
-    folder = local_path(session.data_dir)
-    os.makedirs(folder, exist_ok=True)
+    folder = engine_location(session.data_dir).rstrip("/")
+    store = session.storage.store_for([session.data_dir])
+    # Without options Polars would look for its own credentials.
+    options, provider = (None, None) if store is None else polars_options(store)
+    if store is None:
+        os.makedirs(folder, exist_ok=True)
     schema = polars_schema(target)
-    names, counter, written = _Names(folder), _NanCounter(schema), _Written()
+    names, counter = _Names(folder), _NanCounter(schema)
+    written = _Written(session.storage)
     keys = [k.key[0] for k in session.partition_scheme.keys] if session.partition_scheme else []
     if counter.columns:
         lf = lf.map_batches(counter, schema=schema, streamable=True)
@@ -399,6 +429,8 @@ def _write_native(lf: pl.LazyFrame, target: pa.Schema, sink: OpenSink) -> list[W
         arrow_schema=_export_schema(target),
         sinked_paths_callback=written,
         engine="streaming",
+        storage_options=options,
+        credential_provider=provider,
     )
     entries = _entries(names, counter, written, target, session)
     _check_required(entries, target, session)
@@ -408,8 +440,9 @@ def _write_native(lf: pl.LazyFrame, target: pa.Schema, sink: OpenSink) -> list[W
 class _Written:
     """Keeps the paths of the files that hold rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.paths: list[str] = []
+        self._storage = storage
 
     def __call__(self, args: SinkedPathsCallbackArgs) -> None:
         """Called once, after the last file is closed."""
@@ -417,24 +450,22 @@ class _Written:
             if sinked.num_rows:
                 self.paths.append(sinked.path)
             else:
-                os.unlink(sinked.path)
+                self._storage.delete([sinked.path])
 
 
 def _export_schema(target: pa.Schema) -> pa.Schema:
     """The types that Polars exports, with the table's field ids: what its writer takes."""
     exported = pl.DataFrame(schema=polars_schema(target)).to_arrow().schema
     return pa.schema(
-        [
-            e.with_metadata(f.metadata).with_nullable(f.nullable)
-            for e, f in zip(exported, target, strict=True)
-        ]
+        [f.with_type(carry_ids(f.type, e.type)) for e, f in zip(exported, target, strict=True)]
     )
 
 
 def _entries(
     names: _Names, counter: _NanCounter, written: _Written, target: pa.Schema, session: WriteSession
 ) -> list[WriteEntry]:
-    counted = _nan_counts(written.paths, counter)
+    storage = session.storage
+    counted = _nan_counts(written.paths, counter, storage)
     whole, merge_keys = decode_schema(session.schema_serialized or ""), session.merge_keys
     found = []
     for path in written.paths:
@@ -449,23 +480,30 @@ def _entries(
             target,
             partition_values=values,
             nan_counts=counted[path],
+            storage=storage,
         )
+        entry = msgspec.structs.replace(entry, schema_id=session.schema_id)
         if merge_keys:
             # A commit looks for the file's keys beside it; rows passed in batches of many files.
-            derive_keys(KeyedFile(path, entry.record_count, whole, tuple(merge_keys)))
+            derive_keys(KeyedFile(path, entry.record_count, whole, tuple(merge_keys), storage))
         found.append((json.dumps(values), order, entry))
     # Reading order is that of the entries: rows of one partition stay in the frame's order.
     return [entry for _, _, entry in sorted(found, key=operator.itemgetter(0, 1))]
 
 
-def _nan_counts(paths: list[str], counter: _NanCounter) -> dict[str, dict[str, int]]:
+def _nan_counts(
+    paths: list[str], counter: _NanCounter, storage: Storage
+) -> dict[str, dict[str, int]]:
     """NaN per file and column: none where the whole write had none, else read from the files."""
     counts = {path: dict.fromkeys(counter.columns, 0) for path in paths}
     found = counter.found()
+    store = storage.store_for(paths)
+    options, provider = (None, None) if store is None else polars_options(store)
     for path in paths if found else ():
-        row = (
-            pl.scan_parquet(path, glob=False).select(pl.col(found).is_nan().sum()).collect().row(0)
+        frame = pl.scan_parquet(
+            path, glob=False, storage_options=options, credential_provider=provider
         )
+        row = frame.select(pl.col(found).is_nan().sum()).collect().row(0)
         counts[path].update(zip(found, row, strict=True))
     return counts
 

@@ -27,11 +27,11 @@ from deltacat_sources.ray.predicate import Translation, columns_read, translatio
 from io_core.execute import execute
 from io_core.plan import FILE_COLUMNS, ReadPlan
 from io_core.predicate import conjoin
-from io_core.schema import check_columns
+from io_core.schema import check_columns, without_views
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from ray.data import DataContext, Dataset
@@ -188,7 +188,7 @@ class DeltaCatDatasource(Datasource):
         """The result's schema; what the table keeps about its columns is not Ray's concern."""
         schema = self._header.schema
         names = schema.names if self._projection_map is None else self._projection_map
-        return pa.schema([pa.field(name, schema.field(name).type) for name in names])
+        return _shown(schema, names)
 
     def _probed(self, parallelism: int) -> list[ReadTask]:
         counted = self._predicate_expr is None and self._plain()
@@ -242,7 +242,7 @@ class DeltaCatDatasource(Datasource):
         # The parts of the plan that no task reads would travel with each of them.
         header = msgspec.structs.replace(plan.header, schema=None, pruned=())
         return _Share(
-            plan=ReadPlan(header, plan.files.select(FILE_COLUMNS.names)),
+            plan=ReadPlan(header, plan.files.select(FILE_COLUMNS.names), plan.storage),
             columns=columns,
             needed=needed or (_narrowest(plan.schema),),
             # Where a translation is exact, it answers for the filter, with literals of the column's
@@ -271,9 +271,7 @@ class _Share(NamedTuple):
         """The same rows in the same order, as several tasks."""
         cuts = _cuts(self.plan, self.decoded_bytes(), parallelism)
         return [
-            self._replace(
-                plan=ReadPlan(self.plan.header, self.plan.files.slice(start, end - start))
-            )
+            self._replace(plan=self.plan.with_files(self.plan.files.slice(start, end - start)))
             for start, end in itertools.pairwise(cuts)
         ]
 
@@ -291,7 +289,7 @@ class _Share(NamedTuple):
         files, start = self.plan.files, 0
         for residual, run in itertools.groupby(files.column("residual").to_pylist()):
             length = sum(1 for _ in run)
-            yield ReadPlan(self.plan.header, files.slice(start, length)), residual is False
+            yield self.plan.with_files(files.slice(start, length)), residual is False
             start += length
 
     def row_count(self) -> int | None:
@@ -378,6 +376,17 @@ def _metadata(rows: int | None, size_bytes: int) -> BlockMetadata:
     return BlockMetadata(num_rows=rows, size_bytes=size_bytes, input_files=None, exec_stats=None)
 
 
+def _shown(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
+    """Some columns as blocks have them: Ray cannot send Arrow's view types (ray 2.60)."""
+    return pa.schema([pa.field(name, _block_type(schema.field(name).type)) for name in columns])
+
+
+def _block_type(dtype: pa.DataType) -> pa.DataType:
+    if pa.types.is_list_view(dtype) or pa.types.is_large_list_view(dtype):
+        return pa.large_list(without_views(dtype.value_type))
+    return without_views(dtype)
+
+
 def _block_schema(visible: pa.Schema) -> pa.Schema:
     return visible if len(visible) else pa.schema([pa.field(_STUB, pa.null())])
 
@@ -399,6 +408,9 @@ def _read(share: _Share) -> Iterator[pa.Table]:
     left = share.limit
     empty = True
     for rows in _pieces(share) if left != 0 else ():
+        # Files begin with a piece that only tells their columns, and filters may empty others.
+        if not rows.num_rows:
+            continue
         block = rows if left is None else rows.slice(0, left)
         yield block
         empty = False
@@ -407,9 +419,7 @@ def _read(share: _Share) -> Iterator[pa.Table]:
             return
     if empty:
         # A block without rows still tells the dataset's columns.
-        schema = share.plan.schema
-        fields = [pa.field(name, schema.field(name).type) for name in share.columns]
-        yield _block_schema(pa.schema(fields)).empty_table()
+        yield _block_schema(_shown(share.plan.schema, share.columns)).empty_table()
 
 
 def _pieces(share: _Share) -> Iterator[pa.Table]:
@@ -418,7 +428,8 @@ def _pieces(share: _Share) -> Iterator[pa.Table]:
             yield _counted(_record_count(plan))
             continue
         predicate, expr = None if certain else share.predicate, share.expr
-        for piece in execute(plan, columns=share.needed, predicate=predicate):
+        for found in execute(plan, columns=share.needed, predicate=predicate):
+            piece = found.cast(_shown(plan.schema, found.column_names))
             # In memory: a Parquet reader would skip row groups whose footer leaves NaN out.
             rows = piece if expr is None else piece.filter(expr.to_pyarrow())
             yield rows.select(share.columns) if share.columns else _counted(rows.num_rows)

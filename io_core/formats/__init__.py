@@ -1,5 +1,191 @@
-"""One module per file format; each reads, writes and describes files of its own kind."""
+"""Which module reads, writes and describes a data file? One per format, chosen here and only here.
+
+Every function takes a format's short name or its MIME type (`io_core.formats.content`).
+"""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
+from io_core.formats import avro, feather, json, lance, orc, parquet
+from io_core.formats.content import CONTENT_TYPES, FileRef, content_type_of, file_name
+from io_core.formats.delimited import DIALECTS
+from io_core.formats.held import restored, without_columns
+from io_core.formats.statistics import count_columns, nan_counts
+from io_core.formats.values import unsliced
+from io_core.model import WriteEntry
+from io_core.storage import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from io_core.storage import Storage
+
+__all__ = [
+    "CONTENT_TYPES",
+    "FileRef",
+    "content_type_of",
+    "file_name",
+    "read",
+    "read_batches",
+    "schema_of_file",
+    "write",
+]
+
+
+class _Room(NamedTuple):
+    """What one format's module does."""
+
+    batches: Callable[[FileRef, Sequence[str] | None, Storage], Iterator[pa.Table]]
+    write: Callable[..., None]
+    schema_of: Callable[[str, Storage], pa.Schema | None]
+
+
+def _no_schema(path: str, storage: Storage) -> None:
+    """Text says of no column which type it has."""
+    del path, storage
+
+
+_ROOMS = {
+    "parquet": _Room(parquet.batches, parquet.write, parquet.schema_of),
+    "feather": _Room(feather.batches, feather.write, feather.schema_of),
+    "orc": _Room(orc.batches, orc.write, orc.schema_of),
+    "avro": _Room(avro.batches, avro.write, avro.schema_of),
+    "lance": _Room(lance.batches, lance.write, lance.schema_of),
+    "json": _Room(json.batches, json.write, _no_schema),
+    **{name: _Room(of.batches, of.write, _no_schema) for name, of in DIALECTS.items()},
+}
+# What decoders of damaged bytes raise; pyarrow's errors are ValueErrors, OSErrors or such besides.
+_DAMAGE = (
+    pa.ArrowException,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
+def _room(content_type: str) -> _Room:
+    return _ROOMS[content_type_of(content_type).name]
+
+
+def read_batches(
+    file: FileRef, columns: Sequence[str] | None = None, *, storage: Storage = LOCAL
+) -> Iterator[pa.Table]:
+    """Read some columns of one file piece by piece, in row order; columns it lacks are left out.
+
+    A piece is a record batch, or in text some ten thousand rows: memory does not grow with the
+    file, but for Feather and ORC files whose batches or stripes are that large. An encoded file
+    of a format that is read at any place is decoded into memory first. That rows are more than
+    promised is noticed as they come; that they are fewer, at the end.
+
+    Args:
+        file: Which file.
+        columns: Top-level column names, in the result's order; None means all.
+        storage: How it is reached.
+
+    Raises:
+        DataFileError: Missing, damaged, or of another number of rows.
+        SchemaValidationError: A value that the schema's type has no place for.
+        UnsupportedError: An unknown format or encoding, or an extra that is not installed.
+    """
+    room, seen = _room(file.content_type), 0
+    try:
+        for piece in room.batches(file, columns, storage):
+            seen += piece.num_rows
+            if file.records is not None and seen > file.records:
+                problem = f"has {seen} rows or more instead of {file.records}"
+                raise DataFileError.of(file.path, problem, file.plan)
+            yield restored(piece, file.schema)
+    except (DataFileError, SchemaValidationError, UnsupportedError):
+        raise
+    except FileNotFoundError:
+        raise DataFileError.of(file.path, "is missing", file.plan) from None
+    except _DAMAGE as error:
+        raise DataFileError.of(file.path, f"is damaged ({error})", file.plan) from error
+    if file.records is not None and seen != file.records:
+        problem = f"has {seen} rows instead of {file.records}"
+        raise DataFileError.of(file.path, problem, file.plan)
+
+
+def read(
+    file: FileRef, columns: Sequence[str] | None = None, *, storage: Storage = LOCAL
+) -> pa.Table:
+    """Read some columns of one file; see `read_batches`. No column still has its rows."""
+    pieces = list(read_batches(file, columns, storage=storage))
+    if not pieces or not pieces[0].num_columns:
+        return without_columns(sum(piece.num_rows for piece in pieces))
+    return pa.concat_tables(pieces)
+
+
+def write(
+    table: pa.Table,
+    path: str,
+    content_type: str = "parquet",
+    *,
+    storage: Storage = LOCAL,
+    schema: pa.Schema | None = None,
+    partition_values: list[Any] | None = None,
+    sort_scheme_id: str | None = None,
+) -> WriteEntry:
+    """Write one file and describe it. Statistics are the footer's, or counted over the table.
+
+    Args:
+        table: The rows; field ids are in its schema's metadata.
+        path: Where; see `file_name`.
+        content_type: The format.
+        storage: How the place is reached.
+        schema: The table's schema: which columns get statistics, and their types; None means the
+            rows' own.
+        partition_values: JSON scalars in the scheme's order.
+        sort_scheme_id: The sort scheme that the rows follow.
+
+    Raises:
+        FileExistsError: The path is taken: data files are never overwritten.
+        SchemaValidationError: The format has no place for a column's type; nothing was written.
+    """
+    kind = content_type_of(content_type)
+    described = table.schema if schema is None else schema
+    _ROOMS[kind.name].write(unsliced(table), path, storage=storage)
+    if kind.name == "parquet":
+        return parquet.entry_of(
+            path,
+            described,
+            partition_values=partition_values,
+            nan_counts=nan_counts(table),
+            sort_scheme_id=sort_scheme_id,
+            storage=storage,
+        )
+    is_folder = kind.name == "lance"
+    return WriteEntry(
+        path=path,
+        record_count=table.num_rows,
+        content_length=lance.size(path, storage) if is_folder else storage.size(path),
+        content_type=kind.name,
+        content_encoding=kind.written_encoding,
+        column_stats=count_columns(table, described),
+        partition_values=partition_values,
+        sort_scheme_id=sort_scheme_id,
+    )
+
+
+def schema_of_file(path: str, content_type: str, *, storage: Storage = LOCAL) -> pa.Schema | None:
+    """Read a file's own schema, and no rows; None where files of the format have none.
+
+    Raises:
+        DataFileError: Missing or damaged.
+    """
+    try:
+        return _room(content_type).schema_of(path, storage)
+    except _DAMAGE as error:
+        raise DataFileError(f"data file {path} is damaged: {error}") from None

@@ -3,77 +3,134 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from io_core.errors import DataFileError, SchemaValidationError
+from io_core.errors import SchemaValidationError
+from io_core.formats.encoding import open_random
+from io_core.formats.held import in_held_types, restored, without_columns
+from io_core.formats.parts import any_part
 from io_core.literal import dump_literal, kind_of
 from io_core.model import ColumnStats, WriteEntry
-from io_core.storage import local_path
+from io_core.storage import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["entry_of", "nan_counts", "read", "write"]
+    from io_core.formats.content import FileRef
+    from io_core.storage import Storage
+
+__all__ = ["batches", "entry_of", "hold", "schema_of", "write"]
 
 ROW_GROUP_ROWS = 122_880
+# Of one length: a footer with one for the other is as long.
+_ARROW_SCHEMA = b"ARROW:schema"
+_NO_ARROW_SCHEMA = b"arrow-schema"
 
 
-def read(path: str, columns: Sequence[str], *, records: int | None, plan: str) -> pa.Table:
-    """Read some columns of one file; columns that it lacks are left out.
+def hold(dtype: pa.DataType) -> pa.DataType | None:
+    """As which type Parquet holds another; it has no intervals, unions and empty structs."""
+    t = pa.types
+    if t.is_date64(dtype):
+        return pa.date32()
+    if t.is_time32(dtype):
+        return pa.time32("ms")
+    if t.is_timestamp(dtype) and dtype.unit == "s":
+        return pa.timestamp("ms", dtype.tz)
+    if t.is_interval(dtype) or t.is_union(dtype):
+        return None
+    return None if t.is_struct(dtype) and not dtype.num_fields else dtype
 
-    Args:
-        path: Local path or `file://` URI.
-        columns: Top-level column names.
-        records: Rows that the plan promises; None where it does not say.
-        plan: What to name in an error as the plan that lists the file.
 
-    Raises:
-        DataFileError: Missing, damaged, or of another number of rows.
-    """
+def _is_odd(dtype: pa.DataType) -> bool:
+    if pa.types.is_dictionary(dtype):
+        return kind_of(dtype.value_type) not in ("text", "binary")
+    return bool(pa.types.is_run_end_encoded(dtype) or hold(dtype) != dtype)
+
+
+def _is_kept(dtype: pa.DataType) -> bool:
+    return not any_part(dtype, _is_odd)
+
+
+def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> Iterator[pa.Table]:
+    """Read some columns piece by piece; see `io_core.formats.read_batches`."""
+    with (
+        open_random(file, storage) as stored,
+        pq.ParquetFile(stored, page_checksum_verification=True) as opened,
+    ):
+        schema = opened.schema_arrow
+        found = schema.names if columns is None else [c for c in columns if c in schema.names]
+        if not found:
+            yield without_columns(opened.metadata.num_rows)
+            return
+        yield schema.empty_table().select(found)
+        # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
+        fixed = any_part(pa.struct([schema.field(c) for c in found]), pa.types.is_fixed_size_list)
+        if not fixed:
+            for batch in opened.iter_batches(ROW_GROUP_ROWS, columns=found):
+                # A name with dots also matches inside structs: keep what was asked for.
+                yield _sound(pa.Table.from_batches([batch]).select(found))
+            return
+        metadata = _without_arrow_schema(stored)
+        with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
+            for batch in plain.iter_batches(ROW_GROUP_ROWS, columns=found):
+                yield _restored(pa.Table.from_batches([batch]).select(found), schema)
+
+
+def _sound(table: pa.Table) -> pa.Table:
+    """The rows, unless a dictionary's index leads anywhere in memory: Arrow does not look."""
+    for column in table.columns:
+        if any_part(column.type, pa.types.is_dictionary):
+            column.validate(full=True)
+    return table
+
+
+def _restored(table: pa.Table, schema: pa.Schema) -> pa.Table:
     try:
-        with pq.ParquetFile(local_path(path)) as file:
-            there = set(file.schema_arrow.names)
-            found = [c for c in columns if c in there]
-            rows = file.metadata.num_rows
-            table = file.read(columns=found) if found else pa.table({"": pa.nulls(rows)})
-    except FileNotFoundError:
-        raise DataFileError.of(path, "is missing", plan) from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataFileError.of(path, f"is damaged ({error})", plan) from error
-    if records is not None and rows != records:
-        raise DataFileError.of(path, f"has {rows} rows instead of {records}", plan)
-    # A name with dots also matches inside structs: keep what was asked for.
-    return table.select(found)
+        return restored(table, schema)
+    except SchemaValidationError as error:
+        raise ValueError(f"its columns do not fit its own types: {error}") from error
 
 
-def write(table: pa.Table, path: str) -> None:
+def _without_arrow_schema(stored: pa.NativeFile) -> pq.FileMetaData:
+    """The footer as one that does not name Arrow's types: fixed-size lists are lists then."""
+    size = stored.size()
+    stored.seek(size - 8)
+    length = int.from_bytes(stored.read(4), "little")
+    stored.seek(size - 8 - length)
+    footer = stored.read(length).replace(_ARROW_SCHEMA, _NO_ARROW_SCHEMA)
+    ends = length.to_bytes(4, "little") + b"PAR1"
+    return pq.read_metadata(pa.BufferReader(b"PAR1" + footer + ends))
+
+
+def write(table: pa.Table, path: str, *, storage: Storage = LOCAL) -> None:
     """Write one file; field ids in the schema's metadata become the file's own.
 
     Raises:
         FileExistsError: The path is taken: data files are never overwritten.
         SchemaValidationError: Parquet has no place for a column's type.
     """
-    with open(local_path(path), "xb") as out:
+    held = in_held_types(table, hold, "parquet", is_kept=_is_kept)
+    with storage.open_output(path) as out:
         try:
             pq.write_table(
-                table, out, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=True
+                held,
+                out,
+                compression="zstd",
+                row_group_size=ROW_GROUP_ROWS,
+                write_page_index=True,
+                write_page_checksum=True,
             )
         except pa.ArrowNotImplementedError as error:
             raise SchemaValidationError(f"rows cannot be written as parquet: {error}") from error
 
 
-def nan_counts(table: pa.Table) -> dict[str, int]:
-    """How many NaN each floating point column holds."""
-    return {
-        field.name: pc.sum(pc.is_nan(table.column(i))).as_py() or 0
-        for i, field in enumerate(table.schema)
-        if pa.types.is_floating(field.type)
-    }
+def schema_of(path: str, storage: Storage) -> pa.Schema:
+    """A file's own schema, from its footer."""
+    with storage.open_input(path) as stored:
+        return pq.read_schema(stored)
 
 
 def entry_of(
@@ -83,6 +140,7 @@ def entry_of(
     partition_values: list[Any] | None = None,
     nan_counts: Mapping[str, int] | None = None,
     sort_scheme_id: str | None = None,
+    storage: Storage = LOCAL,
 ) -> WriteEntry:
     """Describe one written file from its footer. Reads no data.
 
@@ -92,8 +150,10 @@ def entry_of(
         partition_values: JSON scalars in the scheme's order.
         nan_counts: NaN per floating point column, counted while writing.
         sort_scheme_id: The sort scheme that the file's rows follow.
+        storage: How the file is reached.
     """
-    metadata = pq.read_metadata(local_path(path))
+    with storage.open_input(path) as stored:
+        size, metadata = stored.size(), pq.read_metadata(stored)
     counted = nan_counts or {}
     # A column inside of another has a longer path than name, and may share the path of a dotted name.
     leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
@@ -106,7 +166,7 @@ def entry_of(
     return WriteEntry(
         path=path,
         record_count=metadata.num_rows,
-        content_length=os.stat(local_path(path)).st_size,
+        content_length=size,
         content_type="parquet",
         column_stats=stats,
         partition_values=partition_values,

@@ -39,7 +39,11 @@ class CreateIfMissing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class StageRequest(Request, frozen=True, kw_only=True):
-    """A write session to open. All of it travels in the body but the names."""
+    """A write session to open. All of it travels in the body but the names.
+
+    `schema_serialized` is this project's own: the schema of the rows to come, base64 of an Arrow
+    IPC schema. The session's schema has room for them, where the table lets writes change it.
+    """
 
     namespace: str
     table: str
@@ -47,6 +51,7 @@ class StageRequest(Request, frozen=True, kw_only=True):
     format: str = "parquet"
     table_version: str | None = None
     create_if_missing: CreateIfMissing | None = None
+    schema_serialized: str | None = None
     allow_external_entries: bool = False
     layout: str | None = None
     root: str | None = None

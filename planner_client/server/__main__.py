@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from io_core.errors import DeltaCATError
+from io_core.s3 import S3Settings
 from planner_client.server.app import App
 from planner_client.server.auth import Guard
 from planner_client.server.auth_store import FIRST_USER, AuthStore
@@ -22,6 +23,7 @@ from planner_client.server.limits import Limits
 from planner_client.server.listening import configured
 from planner_client.server.logs import set_up_logging
 from planner_client.server.maintenance import COMMANDS as MAINTENANCE
+from planner_client.server.places import DataRoot
 from planner_client.server.planner import EmbeddedPlanner
 
 if TYPE_CHECKING:
@@ -90,7 +92,12 @@ def serve(arguments: list[str]) -> int:
     authenticates = _authenticates(parser, given)
     _check_certificate(parser, given)
     log = set_up_logging(given.log_format)
-    planners = {name: EmbeddedPlanner(root, name=name) for name, root in roots.items()}
+    data_root = _data_root(parser, given)
+    default = next(iter(roots))
+    planners = {
+        name: EmbeddedPlanner(root, name=name, data_root=data_root if name == default else None)
+        for name, root in roots.items()
+    }
     guard = Guard()
     if authenticates:
         store = AuthStore(next(iter(planners.values())).root)
@@ -154,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_catalogs(parser.add_argument_group("what to serve (at least one)"))
+    _add_store(parser.add_argument_group("where the default catalog keeps its data"))
     _add_addresses(parser.add_argument_group("where to listen"))
     _add_callers(parser.add_argument_group("who may call"))
     _add_limits(parser.add_argument_group("limits"))
@@ -179,6 +187,41 @@ def _add_catalogs(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         help="a further catalog; may be repeated. Without --catalog-root the first is the default",
+    )
+
+
+def _add_store(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data-root",
+        metavar="URI",
+        help="s3://BUCKET/PREFIX, chosen when the catalog is made and remembered by it (default: the "
+        "catalog's own directory); the ledger stays on the local disk",
+    )
+    group.add_argument(
+        "--s3-endpoint", metavar="URL", help="where the store listens, if it is not AWS"
+    )
+    group.add_argument("--s3-region", metavar="NAME", help="its region (default: us-east-1)")
+    group.add_argument(
+        "--s3-path-style",
+        choices=("on", "off"),
+        help="whether buckets are named in the path (default: where there is an --s3-endpoint)",
+    )
+    group.add_argument(
+        "--s3-ca-bundle",
+        metavar="FILE",
+        help="PEM file of the authorities that its certificate is checked by, beside the system's; "
+        "clients get it with their plans",
+    )
+    group.add_argument(
+        "--s3-credentials",
+        metavar="SOURCE",
+        default="static",
+        help="where keys come from: static (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this "
+        "process), profile, profile:NAME, or sts:ROLE_ARN, which gives callers keys that expire and "
+        "that readers can only read with (default: %(default)s)",
+    )
+    group.add_argument(
+        "--s3-sts-endpoint", metavar="URL", help="where roles are assumed, if not at AWS"
     )
 
 
@@ -260,6 +303,29 @@ def _roots(parser: argparse.ArgumentParser, given: argparse.Namespace) -> dict[s
     if not roots:
         parser.error("nothing to serve: pass --catalog-root DIR or --catalog NAME=DIR")
     return roots
+
+
+def _data_root(parser: argparse.ArgumentParser, given: argparse.Namespace) -> DataRoot | None:
+    if given.data_root is None:
+        if given.s3_endpoint or given.s3_region or given.s3_path_style or given.s3_ca_bundle:
+            parser.error("options of a store need --data-root")
+        return None
+    ca = None
+    if given.s3_ca_bundle is not None:
+        with open(given.s3_ca_bundle, encoding="utf-8") as file:
+            ca = file.read()
+    path_style = None if given.s3_path_style is None else given.s3_path_style == "on"
+    found = DataRoot(
+        root=given.data_root,
+        settings=S3Settings(given.s3_endpoint, given.s3_region, path_style, ca),
+        credentials=given.s3_credentials,
+        sts_endpoint_url=given.s3_sts_endpoint,
+    )
+    try:
+        found.check()
+    except ValueError as error:
+        parser.error(str(error))
+    return found
 
 
 def _authenticates(parser: argparse.ArgumentParser, given: argparse.Namespace) -> bool:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from io_core.errors import DeltaCATError, RequestRejectedError
-from io_core.plan import ReadPlan, plan_to_ipc, plan_to_wire
+from io_core.errors import DeltaCATError, RequestRejectedError, UnsupportedError
+from io_core.plan import ReadPlan
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM
 
@@ -80,6 +80,7 @@ def answer_of(endpoint: Endpoint[Any, Any], result: Any, asked: Asked) -> Answer
 
     Raises:
         RequestRejectedError: A plan of more files than one may get as JSON.
+        UnsupportedError: A plan as JSON of files that call columns by other names than the table.
     """
     if not isinstance(result, ReadPlan):
         token = result.next_token if isinstance(result, Page) else None
@@ -88,7 +89,7 @@ def answer_of(endpoint: Endpoint[Any, Any], result: Any, asked: Asked) -> Answer
             Answer(endpoint.status, msgspec.json.encode(result), JSON, headers), asked
         )
     if ARROW_STREAM in asked.accept:
-        return _compressed(Answer(endpoint.status, plan_to_ipc(result), ARROW_STREAM), asked)
+        return _compressed(Answer(endpoint.status, result.encoded_arrow, ARROW_STREAM), asked)
     files = result.files.num_rows
     if files > asked.max_json_files:
         raise RequestRejectedError(
@@ -99,7 +100,13 @@ def answer_of(endpoint: Endpoint[Any, Any], result: Any, asked: Asked) -> Answer
             status=413,
             details={"files": files, "max_files": asked.max_json_files},
         )
-    return _compressed(Answer(endpoint.status, plan_to_wire(result)), asked)
+    if result.has_other_names:
+        # Clients that know JSON alone match columns by name: they would find null, and never know.
+        raise UnsupportedError(
+            f"a column of {result.header.namespace}.{result.header.table} was renamed, and older files "
+            f"have it under its former name: read it with a client that accepts {ARROW_STREAM}"
+        )
+    return _compressed(Answer(endpoint.status, result.encoded_json), asked)
 
 
 def refusal(error: DeltaCATError, request_id: str) -> Answer:

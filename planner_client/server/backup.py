@@ -18,9 +18,10 @@ from planner_client.server import sessions, transactions
 from planner_client.server.auth_file import AUTH_FILE
 from planner_client.server.check import shown_files
 from planner_client.server.leases import horizon
+from planner_client.server.places import DATA
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.store import LEDGER, latest
-from planner_client.server.stored import DATA, SIDECAR
+from planner_client.server.stored import SIDECAR
 from planner_client.server.vacuum import DAY_NS, Amount
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def backup(
         say: Told what happens, for people.
 
     Raises:
-        CatalogRootError: The directory holds something, or is part of the catalog.
+        CatalogRootError: The directory holds something, or is part of the catalog; or data that is
+            in a store was to be copied.
         OSError: Something cannot be copied or linked.
     """
     target = Path(to).absolute()
-    _check_target(planner, target)
+    _check_target(planner, target, data)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"
     partial.mkdir()
@@ -98,10 +100,15 @@ def backup(
     return BackupReport(str(target), snapshot, amount, external)
 
 
-def _check_target(planner: EmbeddedPlanner, target: Path) -> None:
+def _check_target(planner: EmbeddedPlanner, target: Path, data: str) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise CatalogRootError(
             f"{target} exists: a backup overwrites nothing, name a new directory"
+        )
+    if data != "none" and planner.place is not None:
+        raise CatalogRootError(
+            f"the data is in {planner.place.root}: copy it with the store's own means, and the "
+            "ledger with this"
         )
     if target.resolve().is_relative_to(planner.root.resolve()):
         raise CatalogRootError(f"{target} is inside of the catalog: name a directory elsewhere")

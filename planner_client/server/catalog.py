@@ -45,6 +45,7 @@ __all__ = [
     "find_table",
     "find_version",
     "loads",
+    "schemas_by_id",
     "schemas_of",
     "supersede",
     "with_id",
@@ -219,6 +220,11 @@ def find_version(view: View, namespace: str, table: str, version: str | None) ->
 def schemas_of(view: View, version_id: int) -> list[pa.Schema | None]:
     """Every schema that the version ever had, oldest first; the last one is the view's."""
     return [schema for _, schema in _schemas(view, version_id, "ASC")]
+
+
+def schemas_by_id(view: View, version_id: int) -> dict[int, pa.Schema]:
+    """Every schema that the version ever had, by its id; those that it had none at are left out."""
+    return {i: schema for i, schema in _schemas(view, version_id, "ASC") if schema is not None}
 
 
 def _schemas(view: View, version_id: int, order: str) -> list[tuple[int, pa.Schema | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from io_core.errors import DataFileError
-from io_core.formats.footer import schema_of_file
+from io_core.formats import schema_of_file
+from io_core.storage import LOCAL
 from planner_client.server.column_rules import column_faults
 from planner_client.server.columns import Profile
 from planner_client.server.forgetting import file_table
@@ -24,12 +26,14 @@ from planner_client.server.stored import Unreferenced
 from planner_client.server.vacuum import Amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     import apsw
 
+    from io_core.storage import Storage
+    from planner_client.server.places import S3Place
     from planner_client.server.planner import EmbeddedPlanner
+    from planner_client.server.stored import Item
 
 __all__ = ["CheckReport", "ShownFile", "check", "shown_files"]
 
@@ -68,7 +72,9 @@ def check(
         deep: Also open every file: it has to be whole, and Parquet of as many rows as were committed.
         say: Told what happens, for people.
     """
-    unreferenced = Unreferenced(planner.root)
+    unreferenced = Unreferenced(planner.root, planner.place)
+    # Before anything is taken out of it.
+    listed = {item.path: item for item in unreferenced.items.values()}
     say("checking the ledger")
     with planner.store.read() as db:
         findings = damage(db)
@@ -83,9 +89,10 @@ def check(
         unreferenced.look(db, writers(db, planner.store.clock_ns()), {})
         shown = shown_files(db)
     say(f"checking {len(shown):,} files")
-    faults = {
-        path: text for path, file in shown.items() if (text := _fault(planner.root, file, deep))
-    }
+    look = functools.partial(_fault, planner, deep=deep)
+    if planner.place is not None:
+        look = functools.partial(_fault_in_store, planner.place, listed, deep=deep)
+    faults = {path: text for path, file in shown.items() if (text := look(file))}
     if faults:
         # Vacuum may have removed some meanwhile, which no snapshot shows any more.
         with planner.store.read() as db:
@@ -135,8 +142,25 @@ def shown_files(db: apsw.Connection) -> dict[str, ShownFile]:
     return found
 
 
-def _fault(root: Path, file: ShownFile, deep: bool) -> str | None:  # noqa: FBT001  # private
-    path = os.path.join(root, file.path)
+def _fault_in_store(
+    place: S3Place, listed: Mapping[str, Item], file: ShownFile, *, deep: bool
+) -> str | None:
+    location = place.absolute(file.path)
+    item = listed.get(file.path)
+    if item is not None and item.folder:
+        return None if file.content_type == "lance" else f"{location}: is a directory"
+    try:
+        # What was committed since the store was listed is asked for by itself.
+        size = place.storage.size(location) if item is None else item.size
+    except OSError as error:
+        return f"{location}: {error.strerror or 'is not there'}"
+    if size != file.size:
+        return f"{location}: has {size} bytes, was committed with {file.size}"
+    return _damage_of(location, file, place.storage) if deep else None
+
+
+def _fault(planner: EmbeddedPlanner, file: ShownFile, *, deep: bool) -> str | None:
+    path = os.path.join(planner.root, file.path)
     try:
         found = os.stat(path)
     except OSError as error:
@@ -145,13 +169,16 @@ def _fault(root: Path, file: ShownFile, deep: bool) -> str | None:  # noqa: FBT0
         return None if file.content_type == "lance" else f"{path}: is a directory"
     if found.st_size != file.size:
         return f"{path}: has {found.st_size} bytes, was committed with {file.size}"
-    if not deep:
-        return None
+    return _damage_of(path, file, LOCAL) if deep else None
+
+
+def _damage_of(path: str, file: ShownFile, storage: Storage) -> str | None:
     try:
         if file.content_type != "parquet":
-            schema_of_file(path, file.content_type)
+            schema_of_file(path, file.content_type, storage=storage)
             return None
-        rows = pq.read_metadata(path).num_rows
+        with storage.open_input(path) as opened:
+            rows = pq.read_metadata(opened).num_rows
     except (pa.ArrowException, OSError, DataFileError) as error:
         return f"{path}: is damaged: {error}"
     return None if rows == file.rows else f"{path}: has {rows} rows, was committed with {file.rows}"

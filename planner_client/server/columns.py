@@ -19,11 +19,14 @@ import pyarrow as pa
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
 from planner_client.server.partitions import partition_runs, partition_table
-from planner_client.server.segments import core_runs, file_count, hash_runs, path_runs
+from planner_client.server.runs import RunCache
+from planner_client.server.segments import core_runs, file_count
 from planner_client.server.statistics import BLOCK, Stats, block_extreme
 from planner_client.server.store import latest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import apsw
 
     from io_core.model import PartitionScheme
@@ -38,7 +41,6 @@ __all__ = [
     "Hashes",
     "Partitions",
     "Profile",
-    "RunCache",
     "Totals",
     "load_partitions",
 ]
@@ -47,8 +49,7 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 _LIVE = np.iinfo(np.int64).max
 _MANY_RUNS = 8
-_RUN_BYTES = 64 * 2**20
-_ARRAYS = ("size", "rows", "position", "begin", "end", "partition", "profile")
+_ARRAYS = ("size", "rows", "position", "begin", "partition", "profile")
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
@@ -117,8 +118,7 @@ class FileColumns(NamedTuple):
         seq: The snapshot up to which this is complete.
         epoch: How often the files were numbered anew.
         size: (files,) bytes; `rows`, `position` (of the stream) and `begin` (the first snapshot
-            that shows the file) likewise.
-        end: (files,) first snapshot that no longer shows it; the greatest integer while it is live.
+            that shows the file) likewise; of 32 bits each, where that is enough.
         partition: (files,) index into `partitions`.
         profile: (files,) index into `profiles`.
         block_rows: (blocks,) rows of each 1,024 files.
@@ -131,7 +131,6 @@ class FileColumns(NamedTuple):
     rows: Ints
     position: Ints
     begin: Ints
-    end: Ints
     partition: npt.NDArray[np.int32]
     profile: npt.NDArray[np.int32]
     profiles: tuple[Profile, ...]
@@ -151,11 +150,18 @@ class FileColumns(NamedTuple):
 
     def live(self, view: View, rows: Rows | slice) -> npt.NDArray[np.bool_]:
         """Which of the rows the view shows."""
-        begin, end = self.begin[rows], self.end[rows]
+        begin, end = self.begin[rows], self.end(rows)
         if view.own < 0:
             return np.asarray((begin <= view.base) & (end > view.base))
         begun = (begin <= view.base) | (begin == view.own)
         return np.asarray(begun & (end > view.base) & (end != view.own))
+
+    def end(self, rows: Rows | slice) -> Ints:
+        """First snapshot that no longer shows each of the rows; the greatest integer while live.
+
+        A file ends with its partition.
+        """
+        return np.asarray(self.partitions.end[self.partition[rows]])
 
     def shows_all(self, view: View) -> bool:
         """Whether every file is live in the view, known without looking at each."""
@@ -171,6 +177,10 @@ class FileColumns(NamedTuple):
     def paths(self, view: View, rows: Rows) -> pa.Array:
         """The rows' paths, below the catalog's root or absolute."""
         return self.runs.take(view, ("path", self.stats.version_id, self.epoch), rows)
+
+    def locations(self, view: View, rows: Rows) -> pa.Array:
+        """The rows' locations, as readers open them."""
+        return self.runs.take(view, ("location", self.stats.version_id, self.epoch), rows)
 
     def hashes_of(self, view: View, rows: Rows) -> pa.Array:
         """The rows' hashes, 16 bytes each."""
@@ -227,7 +237,7 @@ class Hashes:
                 added = columns.hash_sum(view, np.arange(count, columns.height))
                 value = (value + added) % 2**128
             else:
-                value = columns.hash_sum(view, np.flatnonzero(columns.end == _LIVE))
+                value = columns.hash_sum(view, np.flatnonzero(columns.end(slice(None)) == _LIVE))
             self._known = columns.height, ended, value
         return value
 
@@ -249,8 +259,9 @@ class _Growing:
                 # What is read first needs no room to grow, and no copy.
                 self._held[name] = values
                 continue
-            if held is None or len(held) < end:
-                grown = np.empty(end + end // 4, values.dtype)
+            if held is None or len(held) < end or not np.can_cast(values.dtype, held.dtype):
+                wider = values.dtype if held is None else np.promote_types(held.dtype, values.dtype)
+                grown = np.empty(end + end // 4, wider)
                 if held is not None:
                     grown[:count] = held[:count]
                 self._held[name] = held = grown
@@ -267,14 +278,17 @@ class ColumnCache:
     """FileColumns of the tables in use, the least recently used given up first; threads share it.
 
     Args:
+        locate: Makes locations, which readers can open, of paths as the ledger keeps them.
         limit_files: How many files' columns to keep, over all tables.
     """
 
-    def __init__(self, limit_files: int = 20_000_000) -> None:
+    def __init__(
+        self, locate: Callable[[pa.Array], pa.Array], limit_files: int = 20_000_000
+    ) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[int, _Known] = OrderedDict()
         self._limit_files = limit_files
-        self._runs = RunCache()
+        self._runs = RunCache(locate)
 
     def peek(self, version_id: int) -> FileColumns | None:
         """What is in memory of the version, however old."""
@@ -348,8 +362,6 @@ def _extend(
     runs = core_runs(db, version.version_id, first, end)
     profiles = {} if old is None else {p: i for i, p in enumerate(old.profiles)}
     arrays = growing.append(first, _core_arrays(runs, partitions, profiles))
-    if old is not None:
-        _end_files(arrays["end"][:first], arrays["partition"][:first], old, partitions)
     low, high = _partition_blocks(arrays["partition"], old)
     if len(runs) > _MANY_RUNS:
         del runs
@@ -361,9 +373,7 @@ def _extend(
         **arrays,
         profiles=tuple(profiles),
         partitions=partitions,
-        block_rows=np.add.reduceat(arrays["rows"], np.arange(0, len(arrays["rows"]), BLOCK))
-        if len(arrays["rows"])
-        else arrays["rows"],
+        block_rows=_block_sums(arrays["rows"]),
         low_partition=low,
         high_partition=high,
         stats=Stats(version.version_id) if old is None else old.stats,
@@ -378,10 +388,7 @@ def _core_arrays(
     runs: list[Run], partitions: Partitions, profiles: dict[Profile, int]
 ) -> dict[str, npt.NDArray[Any]]:
     """Runs of `CORE` as arrays; profiles that are new are added to `profiles`."""
-    parts: dict[str, list[npt.NDArray[Any]]] = {
-        name: [np.zeros(0, np.int64)] for name in ("size", "rows", "position", "begin")
-    }
-    parts |= {"partition": [np.zeros(0, np.int32)], "profile": [np.zeros(0, np.int32)]}
+    parts: dict[str, list[npt.NDArray[Any]]] = {n: [np.zeros(0, np.int32)] for n in _ARRAYS}
     for _, table in runs:
         whole = table.combine_chunks()
         for name in ("size", "rows", "position", "begin"):
@@ -394,21 +401,13 @@ def _core_arrays(
                 for text in chunk.dictionary.to_pylist()
             ]
             parts["profile"].append(np.array(codes, np.int32)[chunk.indices.to_numpy()])
-    # Joining widens what the ledger keeps in fewer bytes.
-    arrays = {name: np.concatenate(pieces) for name, pieces in parts.items()}
-    arrays["end"] = partitions.end[arrays["partition"]]
-    return arrays
+    return {name: np.concatenate(pieces) for name, pieces in parts.items()}
 
 
-def _end_files(
-    end: Ints, partition: npt.NDArray[np.int32], old: FileColumns, partitions: Partitions
-) -> None:
-    """Write the ends of partitions that ended since `old` into their files."""
-    before = len(old.partitions.ids)
-    ended = np.flatnonzero(partitions.end[:before] != old.partitions.end)
-    if len(ended):
-        rows = np.flatnonzero(np.isin(partition, ended))
-        end[rows] = partitions.end[partition[rows]]
+def _block_sums(values: Ints) -> Ints:
+    if not len(values):
+        return values
+    return np.add.reduceat(values, np.arange(0, len(values), BLOCK), dtype=np.int64)
 
 
 def _partition_blocks(
@@ -435,7 +434,9 @@ def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
     ended = ended or bool((columns.partitions.end[known:] != _LIVE).any())
     if old is None or ended:
         some = bool((columns.partitions.end != _LIVE).any())
-        return _totals(columns, np.flatnonzero(columns.end == _LIVE) if some else slice(None))
+        return _totals(
+            columns, np.flatnonzero(columns.end(slice(None)) == _LIVE) if some else slice(None)
+        )
     added = _totals(columns, slice(old.height, columns.height))
     grown = [np.zeros_like(added.files) for _ in range(3)]
     for into, before, more in zip(grown, old.totals[:3], added[:3], strict=True):
@@ -486,81 +487,3 @@ def _mark_ended(db: apsw.Connection, version_id: int, partitions: Partitions) ->
     if ended:
         ids, seqs = np.array(ended, np.int64).T
         partitions.end[np.searchsorted(partitions.ids, ids)] = seqs
-
-
-class RunCache:
-    """Paths and hashes of files, decoded run by run as plans list them; threads share it."""
-
-    def __init__(self, limit_bytes: int = _RUN_BYTES) -> None:
-        self._lock = threading.Lock()
-        self._runs: OrderedDict[tuple[object, ...], pa.ChunkedArray] = OrderedDict()
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-
-    def take(self, view: View, column: tuple[str, int, int], rows: Rows) -> pa.Array:
-        """One column of the rows, in their order.
-
-        Args:
-            view: Where to read what is not here yet.
-            column: `path` or `hash`, the version's id, and the epoch of its numbers.
-            rows: Numbers of files.
-        """
-        if not len(rows):
-            return pa.nulls(0, _RUN_TYPES[column[0]])
-        order = None if bool((rows[1:] >= rows[:-1]).all()) else np.argsort(rows, kind="stable")
-        ascending = rows if order is None else rows[order]
-        parts, at = [], 0
-        for first, run in self._covering(view, column, ascending):
-            end = int(np.searchsorted(ascending, first + len(run)))
-            wanted = ascending[at:end] - first
-            parts.append(run if len(wanted) == len(run) else run.take(pa.array(wanted)))
-            at = end
-        joined = pa.concat_arrays([chunk for part in parts for chunk in part.chunks])
-        if order is None:
-            return joined
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return joined.take(pa.array(back))
-
-    def _covering(
-        self, view: View, column: tuple[str, int, int], rows: Rows
-    ) -> list[tuple[int, pa.ChunkedArray]]:
-        """The runs that hold the rows, which ascend."""
-        name, version_id, _ = column
-        first, last = int(rows[0]), int(rows[-1])
-        held = view.db.execute(
-            "SELECT first, files FROM segment WHERE version_id = ? AND name IN (?, '*')"
-            " AND first <= ? AND first + files > ? ORDER BY first",
-            (version_id, name, last, first),
-        ).fetchall()
-        found = []
-        for start, files in held:
-            at = int(np.searchsorted(rows, start))
-            if at < len(rows) and rows[at] < start + files:
-                found.append((int(start), self._run(view, column, int(start), int(files))))
-        return found
-
-    def _run(
-        self, view: View, column: tuple[str, int, int], first: int, files: int
-    ) -> pa.ChunkedArray:
-        # What a transaction staged is in no run that another one may see.
-        shared, key = view.own < 0, (*column, first, files)
-        with self._lock:
-            run = self._runs.get(key) if shared else None
-            if run is not None:
-                self._runs.move_to_end(key)
-                return run
-        name, version_id, _ = column
-        (found,) = _READERS[name](view.db, version_id, first, first + files)
-        run = found.table.column(name)
-        with self._lock:
-            if shared and key not in self._runs:
-                self._runs[key] = run
-                self._bytes += run.nbytes
-                while self._bytes > self._limit_bytes and len(self._runs) > 1:
-                    self._bytes -= self._runs.popitem(last=False)[1].nbytes
-        return run
-
-
-_READERS = {"path": path_runs, "hash": hash_runs}
-_RUN_TYPES = {"path": pa.string(), "hash": pa.binary(16)}

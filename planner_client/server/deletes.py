@@ -21,8 +21,9 @@ import numpy as np
 from io_core.deletes import decode
 from io_core.errors import DeltaCATError, NotFoundError, UnsupportedError
 from io_core.key_codes import fingerprint
-from io_core.key_files import KeyedFile, codes_of, keys_at
-from io_core.key_index import KeyIndex, NewFile, can_index, index_of, kills, tidy
+from io_core.key_files import KeyedFile, codes_of, columns_at, keys_at
+from io_core.key_index import KeyIndex, NewFile, can_index, index_of, kills, rows_at, tidy
+from io_core.merge_order import merge_order_of, ranks
 from planner_client.server.catalog import find_version
 from planner_client.server.conflicts import Change
 from planner_client.server.kill_records import DeadRows, Found, dead_rows, progress, store_kills
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from io_core.deletes import Positions
-    from io_core.key_index import Kills
+    from io_core.key_index import Kills, Locations
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
     from planner_client.server.planner import EmbeddedPlanner
@@ -254,6 +255,7 @@ class _Work:
         self._sets = sets
         self._columns = planner.columns.get(view, version)
         self._keys = fingerprint(version.schema, version.merge_keys)
+        self._order = merge_order_of(version.schema)
         self._files: dict[int, KeyedFile] = {}
         indexed = [self._can_index(i) for i in range(len(self._columns.profiles))]
         self._indexed = np.array(indexed, np.bool_)
@@ -276,7 +278,7 @@ class _Work:
         known = progress(self._view.db, self._version.version_id)
         reached = np.array([known.get(int(i), -1) for i in columns.partitions.ids], np.int64)
         rows = np.flatnonzero(columns.position > reached[columns.partition])
-        rows = rows[columns.end[rows] == _LIVE]
+        rows = rows[columns.end(rows) == _LIVE]
         for pending in _deltas(columns, rows):
             partition_id = pending[0].partition_id
             ready = list(itertools.takewhile(self._is_indexed, pending))
@@ -341,7 +343,15 @@ class _Work:
         )
 
     def _kills(self, index: KeyIndex, delta: _Delta) -> Kills:
-        return kills(index, delta.position, self._keys, self._new_files(delta.rows), self._fetch)
+        new = self._new_files(delta.rows)
+        rank = self._rank if self._order else None
+        return kills(index, delta.position, self._keys, new, self._fetch, rank)
+
+    def _rank(self, locations: Locations) -> Locations:
+        """Which of some rows of one commit win by the table's merge order."""
+        columns = [key.column for key in self._order]
+        found = rows_at(locations, lambda row, at: columns_at(self._files[row], columns, at))
+        return ranks(found, self._order)
 
     def _rebuilt(self, rows: Rows, reached: int) -> KeyIndex:
         """The index up to a position, made from the keys of the files that live according to the ledger."""
@@ -369,8 +379,8 @@ class _Work:
 
     def _learn(self, rows: Rows) -> None:
         """Look up where files are: of many at once, for that takes as long as of one."""
-        paths = self._planner.absolute(self._columns.paths(self._view, rows)).to_pylist()
+        paths = self._columns.locations(self._view, rows).to_pylist()
         counts = self._columns.rows[rows].tolist()
         for row, path, records in zip(rows.tolist(), paths, counts, strict=True):
             schema, keys = self._version.schema, self._version.merge_keys
-            self._files[row] = KeyedFile(path, records, schema, keys)
+            self._files[row] = KeyedFile(path, records, schema, keys, self._planner.storage)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 
 from io_core.errors import RequestRejectedError, SchemaValidationError, UnsupportedError
 from io_core.execute import read_plan
 from io_core.literal import dump_array, kind_of, load_array
+from io_core.plan import ReadPlan
 from io_core.predicate import parse
 from io_core.schema import assign_field_ids, check_columns, decode_schema, encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, delete_staged, write_files
-from io_core.storage import local_path, persist
+from io_core.storage import is_s3, local_path, persist
 from planner_client.protocol.inline import Previewed, WrittenInline
 from planner_client.protocol.plans import PlanRequest
 from planner_client.protocol.writes import CommitRequest, CreateIfMissing, StageRequest
@@ -22,6 +24,7 @@ from planner_client.server import planning, sessions, writes
 if TYPE_CHECKING:
     from io_core.model import WriteMode
     from planner_client.protocol.inline import Preview, WriteInline
+    from planner_client.server.catalog import Version
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.store import Write
 
@@ -63,6 +66,7 @@ def preview(planner: EmbeddedPlanner, request: Preview) -> Previewed:
         raise UnsupportedError(
             f"table {request.namespace}.{request.table} is schemaless: plan it to see its files"
         )
+    plan = ReadPlan(plan.header, plan.files, planner.storage)
     rows = read_plan(plan, predicate=parse(request.filter_predicate), row_limit=request.limit)
     columns = {name: _scalars(rows.column(name)) for name in rows.column_names}
     shown = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -97,29 +101,28 @@ def write_inline(planner: EmbeddedPlanner, request: WriteInline, write: Write) -
             "stage files of other formats"
         )
     given = _given(request)
+    staged = StageRequest(
+        namespace=request.namespace,
+        table=request.table,
+        table_version=request.table_version,
+        mode=_MODES[mode],
+        create_if_missing=CreateIfMissing(schema_def=encode_schema(assign_field_ids(given.schema)))
+        if mode in ("auto", "create")
+        else None,
+    )
+    new = _unknown(sessions.find_existing(write.view, staged), given.schema)
     session = sessions.open_session(
-        planner,
-        StageRequest(
-            namespace=request.namespace,
-            table=request.table,
-            table_version=request.table_version,
-            mode=_MODES[mode],
-            create_if_missing=CreateIfMissing(
-                schema_def=encode_schema(assign_field_ids(given.schema))
-            )
-            if mode in ("auto", "create")
-            else None,
-        ),
-        write,
+        planner, msgspec.structs.replace(staged, schema_serialized=encode_schema(new)), write
     )
     sessions.keep(write.db, session)
+    own = session.session if planner.place is None else planner.place.own_session(session.session)
     try:
         entries = write_files(
-            session.session,
+            own,
             _typed(request, session.session.schema_serialized, given),
             DEFAULT_ROWS_PER_FILE,
         )
-        persist(local_path(entry.path) for entry in entries)
+        persist(local_path(entry.path) for entry in entries if not is_s3(entry.path))
         done = writes.commit(
             planner,
             CommitRequest(
@@ -131,7 +134,7 @@ def write_inline(planner: EmbeddedPlanner, request: WriteInline, write: Write) -
             write,
         )
     except BaseException:
-        delete_staged(session.session)
+        delete_staged(own)
         raise
     return WrittenInline(
         table=request.table,
@@ -152,6 +155,12 @@ def _given(request: WriteInline) -> pa.Table:
         return pa.table(request.data)
     except (pa.ArrowException, TypeError) as error:
         raise SchemaValidationError(f"data cannot be a table: {error}") from None
+
+
+def _unknown(version: Version | None, given: pa.Schema) -> pa.Schema:
+    """Columns that the table lacks. What JSON makes of the others says nothing of their types."""
+    known = version.schema.names if version and version.schema is not None else ()
+    return pa.schema([field for field in given if field.name not in known])
 
 
 def _typed(request: WriteInline, serialized: str | None, given: pa.Table) -> pa.Table:

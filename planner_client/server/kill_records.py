@@ -30,6 +30,7 @@ __all__ = [
     "DeadRows",
     "Found",
     "complete_partitions",
+    "count_progress",
     "dead_rows",
     "progress",
     "prune_kills",
@@ -72,10 +73,16 @@ def progress(db: apsw.Connection, version_id: int) -> dict[int, int]:
     )
 
 
+def count_progress(db: apsw.Connection, version_id: int) -> int:
+    """For how many partitions dead rows were looked for at all."""
+    found = db.execute("SELECT count(*) FROM killed WHERE version_id = ?", (version_id,))
+    return int(found.fetchone()[0])
+
+
 def complete_partitions(
     db: apsw.Connection, version: Version, columns: FileColumns, rows: Rows
-) -> bool:
-    """Whether the dead rows of files are known up to the last delta among them.
+) -> npt.NDArray[np.bool_]:
+    """Of which partitions the dead rows are known up to the last delta among some files.
 
     Args:
         db: The ledger.
@@ -84,10 +91,11 @@ def complete_partitions(
         rows: Every file that the view shows, of the partitions in question.
     """
     known = progress(db, version.version_id)
-    if not known:
-        return not len(rows)
     reached = np.array([known.get(int(i), -1) for i in columns.partitions.ids], np.int64)
-    return bool((columns.position[rows] <= reached[columns.partition[rows]]).all())
+    complete = np.ones(len(reached), np.bool_)
+    partition = columns.partition[rows]
+    complete[partition[columns.position[rows] > reached[partition]]] = False
+    return complete
 
 
 class DeadRows:

@@ -22,6 +22,7 @@ __all__ = ["LEASE_NS", "Leases", "check_retained", "horizon"]
 
 LEASE_NS = 3600 * 10**9
 _PERIOD_NS = LEASE_NS // 4
+_MINUTE_NS = 60 * 10**9
 
 
 class Leases:
@@ -81,8 +82,10 @@ class Leases:
         return now_ns >= self._renew_ns
 
     def until(self, now_ns: int) -> int | None:
-        """Until when a plan of now is leased; None where it is not."""
-        return now_ns + LEASE_NS if now_ns < self._renew_ns else None
+        """Until when a plan of now is surely leased, by the minute; None where it is not."""
+        if now_ns >= self._renew_ns:
+            return None
+        return (now_ns + LEASE_NS) // _MINUTE_NS * _MINUTE_NS
 
 
 def horizon(db: apsw.Connection) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import DeltaCATError, NotFoundError, RequestRejectedError
-from io_core.storage import local_path
+from io_core.storage import LOCAL, local_path
 from planner_client.protocol import ENDPOINTS
 from planner_client.protocol.catalogs import (
     CatalogInfo,
@@ -40,7 +40,9 @@ from planner_client.server.auth import UNCONFIGURED
 from planner_client.server.columns import ColumnCache
 from planner_client.server.deletes import DeleteSets, advance
 from planner_client.server.leases import Leases
+from planner_client.server.places import DATA, open_place
 from planner_client.server.planning import PlanCache, resolve_time
+from planner_client.server.staged import looked_at
 from planner_client.server.store import Store, View, Write, latest
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from io_core.storage import Storage
     from planner_client.protocol.endpoint import Endpoint, Request
+    from planner_client.server.places import DataRoot
 
 __all__ = ["HANDLERS", "EmbeddedPlanner"]
 
@@ -96,6 +100,10 @@ _WRITES = frozenset(
 )
 
 
+# Whose answers are about files that the caller is to read or write.
+_OF_FILES = frozenset({"plan", "stage", "heartbeat"})
+# Sessions alone, of which a crash of the machine may take the last: no table changes by them.
+_PASSING = frozenset({"stage", "heartbeat"})
 _LONGEST_OPERATION = 255
 
 # What makes files part of tables: the dead rows of keyed ones are looked for right after.
@@ -105,9 +113,9 @@ _COMMITS = frozenset({"commit", "commit_transaction", "write_inline", "rollback_
 class _State:
     """What a planner keeps in memory; a forked child starts its own."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, locate: Callable[[pa.Array], pa.Array]) -> None:
         self.pid = os.getpid()
-        self.columns = ColumnCache()
+        self.columns = ColumnCache(locate)
         self.plans = PlanCache()
         self.leases = Leases(store)
         self.deletes = DeleteSets()
@@ -127,6 +135,7 @@ class EmbeddedPlanner:
         root: The catalog's directory, on a local disk.
         name: What the catalog is called.
         create: Make a catalog there if the directory is absent or empty.
+        data_root: The store to keep data in; None for what was said before, at first the directory.
         clock_ns: The time, in nanoseconds since the epoch.
 
     Raises:
@@ -139,18 +148,20 @@ class EmbeddedPlanner:
         *,
         name: str = "default",
         create: bool = True,
+        data_root: DataRoot | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.root = Path(local_path(os.fspath(root))).absolute()
         self.name = name
         self.store = Store(self.root, create=create, clock_ns=clock_ns)
-        self._held = _State(self.store)
+        self.place = open_place(self.store, data_root)
+        self._held = _State(self.store, self.absolute)
 
     @property
     def _state(self) -> _State:
         if self._held.pid != os.getpid():
             # The parent's threads may hold the old state's locks for ever.
-            self._held = _State(self.store)
+            self._held = _State(self.store, self.absolute)
         return self._held
 
     @property
@@ -174,6 +185,11 @@ class EmbeddedPlanner:
         return self._state.deletes
 
     @property
+    def storage(self) -> Storage:
+        """How the planner itself reaches data files."""
+        return LOCAL if self.place is None else self.place.storage
+
+    @property
     def caller(self) -> str:
         """Who makes the call that runs here; empty where callers are not told apart."""
         return _CALLER.get()
@@ -181,7 +197,7 @@ class EmbeddedPlanner:
     @property
     def info(self) -> CatalogInfo:
         """What the protocol tells of this catalog."""
-        data = str(self.root / "data")
+        data = str(self.root / DATA) if self.place is None else self.place.root
         return CatalogInfo(self.name, str(self.root), data_root=data, is_default=True)
 
     def call(
@@ -205,8 +221,9 @@ class EmbeddedPlanner:
         try:
             if endpoint.name not in _WRITES:
                 result: Res = HANDLERS[endpoint.name](self, request)
-                return result
-            with self.store.locked() as db:
+                return self._attached(endpoint, result)
+            durable = endpoint.name not in _PASSING
+            with looked_at(self.place, request), self.store.locked(durable=durable) as db:
                 outcome = self._mutate(db, endpoint, request)
         except (ValueError, OverflowError) as error:
             # A number that SQLite or MessagePack cannot hold comes as an OverflowError.
@@ -219,7 +236,14 @@ class EmbeddedPlanner:
             raise outcome
         if endpoint.name in _COMMITS:
             advance(self, getattr(outcome, "snapshot", None))
-        return outcome
+        return self._attached(endpoint, outcome)
+
+    def _attached(self, endpoint: Endpoint[Any, Res], answer: Res) -> Res:
+        """An answer with what its receiver needs to reach files, if that is more than their paths."""
+        if self.place is None or endpoint.name not in _OF_FILES:
+            return answer
+        attached: Res = self.place.attached(answer)
+        return attached
 
     def _mutate(
         self, db: apsw.Connection, endpoint: Endpoint[Any, Res], request: Request
@@ -329,8 +353,12 @@ class EmbeddedPlanner:
 
     def is_warm(self, endpoint: Endpoint[Any, Any], request: Request) -> bool:
         """Whether a call takes so little time that a server need not hand it to a thread."""
+        if endpoint.name == "health":
+            return True
         return (
-            isinstance(request, PlanRequest)
+            # Keys to a store may have to be asked for.
+            self.place is None
+            and isinstance(request, PlanRequest)
             and endpoint.name == "plan"
             and request.transaction_id is None
             and self.plans.is_quick(request)
@@ -374,16 +402,23 @@ class EmbeddedPlanner:
 
     def data_dir(self, table: str, session: str) -> str:
         """Where a session stages its files; no other session has the same place."""
-        return str(self.root / "data" / table / session)
+        if self.place is not None:
+            return self.place.absolute(f"{DATA}/{table}/{session}")
+        return str(self.root / DATA / table / session)
 
     def relative(self, path: str) -> str:
         """A file's path as the ledger keeps it: below the root, or absolute if it is elsewhere."""
+        if self.place is not None:
+            return self.place.relative(path)
         plain = os.path.normpath(local_path(path))
         prefix = str(self.root) + os.sep
         return plain.removeprefix(prefix)
 
     def absolute(self, paths: pa.Array) -> pa.Array:
         """The reverse of `relative`, for many files."""
+        if self.place is not None:
+            # Nothing of it is elsewhere.
+            return pc.binary_join_element_wise(pa.scalar(f"{self.place.root}/"), paths, "")
         prefix = pa.scalar(f"{self.root}{os.sep}")
         below = pc.binary_join_element_wise(prefix, paths, "")
         return pc.if_else(pc.starts_with(paths, os.sep), paths, below)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,17 +17,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import RequestRejectedError, UnsupportedError
+from io_core.merge_order import merge_plan
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
-from io_core.schema import check_columns, encode_schema, fields_of
-from planner_client.server.catalog import find_version
-from planner_client.server.kill_records import complete_partitions
+from io_core.schema import check_columns, encode_schema, fields_of, needs_alignment
+from planner_client.server.catalog import find_version, schemas_by_id
+from planner_client.server.columns import Profile
+from planner_client.server.kill_records import complete_partitions, count_progress
 from planner_client.server.leases import check_retained
 from planner_client.server.pruning import Question, Seen, Survivors, surviving
+from planner_client.server.segments import KINDS
+from planner_client.server.statistics import known_counts
 
 if TYPE_CHECKING:
-    import apsw
+    from collections.abc import Mapping
 
+    import apsw
+    import numpy.typing as npt
+
+    from io_core.merge_order import MergePlan
     from io_core.schema import SchemaField
     from planner_client.protocol.plans import PlanRequest
     from planner_client.server.catalog import Version
@@ -43,6 +52,13 @@ _MOST_VERSIONS = 1_000
 _QUICK_S = 0.003
 _QUICK_FILES = 2_000
 _KEPT_BYTES = 64 * 2**20
+_COMPLETE_BYTES = 2 * 2**20
+# What remembering takes: besides the columns, and for each file of a plan, encoded forms included.
+_ENTRY_BYTES = 2_000
+_FILE_BYTES = 1_000
+# What pins a plan to a snapshot, which is part of an answer's key by itself.
+_UNPINNED: dict[str, None] = dict.fromkeys(("snapshot", "as_of", "plan_token", "operation_id"))
+T = TypeVar("T")
 
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
@@ -65,6 +81,35 @@ class _Known(NamedTuple):
     version: Version
     fields: list[SchemaField] | None
     serialized: str | None
+    merge: MergePlan | None
+    older: dict[str, str] | None
+
+
+class _Kept(Generic[T]):
+    """Values by key, as many as fit; the least recently used go first. Threads share it."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[object, ...], tuple[T, int]] = OrderedDict()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def get(self, key: tuple[object, ...]) -> T | None:
+        with self._lock:
+            found = self._held.get(key)
+            if found is None:
+                return None
+            self._held.move_to_end(key)
+        return found[0]
+
+    def put(self, key: tuple[object, ...], value: T, size: int) -> None:
+        size += _ENTRY_BYTES
+        with self._lock:
+            _, before = self._held.pop(key, (None, 0))
+            self._held[key] = value, size
+            self._bytes += size - before
+            while self._bytes > self._limit_bytes and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1][1]
 
 
 class PlanCache:
@@ -75,8 +120,9 @@ class PlanCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._survivors: OrderedDict[tuple[object, ...], Survivors] = OrderedDict()
-        self._bytes = 0
+        self._survivors = _Kept[Survivors](_KEPT_BYTES)
+        self._answers = _Kept[ReadPlan](_KEPT_BYTES)
+        self._complete = _Kept[bool](_COMPLETE_BYTES)
         self._versions: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
         self._quick: set[tuple[object, ...]] = set()
         self._paged: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
@@ -92,6 +138,8 @@ class PlanCache:
                 found,
                 None if schema is None else fields_of(schema),
                 None if schema is None else encode_schema(schema),
+                merge_plan(schema) if found.merge_keys else None,
+                _older(view, found),
             )
             with self._lock:
                 if view.own < 0:
@@ -115,21 +163,32 @@ class PlanCache:
 
     def survivors(self, key: tuple[object, ...]) -> Survivors | None:
         """The answer to an earlier question, if it is still here."""
-        with self._lock:
-            found = self._survivors.get(key)
-            if found is not None:
-                self._survivors.move_to_end(key)
-        return found
+        return self._survivors.get(key)
 
     def keep(self, key: tuple[object, ...], left: Survivors) -> None:
         """Remember an answer; the least recently used go first."""
-        with self._lock:
-            if key not in self._survivors:
-                self._survivors[key] = left
-                self._bytes += left.rows.nbytes + left.residual.nbytes
-            while self._bytes > _KEPT_BYTES and len(self._survivors) > 1:
-                _, gone = self._survivors.popitem(last=False)
-                self._bytes -= gone.rows.nbytes + gone.residual.nbytes
+        self._survivors.put(key, left, left.rows.nbytes + left.residual.nbytes)
+
+    def answer(self, key: tuple[object, ...], expires_at: int | None) -> ReadPlan | None:
+        """The plan that an earlier request for the same got, if it is still here."""
+        found = self._answers.get(key)
+        if found is None or found.header.expires_at == expires_at:
+            return found
+        header = msgspec.structs.replace(found.header, expires_at=expires_at)
+        return self.keep_answer(key, ReadPlan(header, found.files))
+
+    def keep_answer(self, key: tuple[object, ...], found: ReadPlan) -> ReadPlan:
+        """Remember a plan, which also remembers its encoded forms."""
+        self._answers.put(key, found, _FILE_BYTES * found.files.num_rows)
+        return found
+
+    def is_complete(self, key: tuple[int, ...]) -> bool:
+        """Whether all dead rows of a snapshot were known when last asked."""
+        return self._complete.get(key) is not None
+
+    def note_complete(self, key: tuple[int, ...]) -> None:
+        """Remember that all dead rows of a snapshot are known."""
+        self._complete.put(key, True, 0)
 
     def paging(self, caller: str, question: bytes, now_ns: int) -> int | None:
         """The snapshot that answered this caller's first page of the question, if lately."""
@@ -166,21 +225,44 @@ def _plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
     with planner.view(request, snapshot=snapshot, as_of=request.as_of, leased=True) as view:
         known = planner.plans.version(view, request)
         columns = planner.columns.get(view, known.version)
-        dead_known = request.delete_sets and _dead_known(view, known.version, columns)
-        seen = Seen(view, known.version, columns, dead_known)
-        left = _survivors(planner, seen, request, question)
-        page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
-        files = _files(planner, seen, left, page.listed, request)
-        header = _header(planner, seen, known, left, page, request)
-        if seen.dead_known and pc.any(pc.greater(pc.binary_length(files["deletes"]), 0)).as_py():
-            # For whoever does not look at dead rows: they would read them.
-            header = msgspec.structs.replace(header, requires_mor=True)
-        if view.own < 0:
-            token = _Token(view.base, question)
-            header = msgspec.structs.replace(header, plan_token=_write_token(token))
+        dead_known, complete = False, None
+        if request.delete_sets:
+            dead_known, complete = _dead_known(planner, view, known.version, columns)
+        seen = Seen(view, known.version, columns, dead_known, complete)
+        # What a transaction sees is its own, and changes under the same snapshot.
+        key = _answer_key(seen, request) if request.transaction_id is None else None
+        expires_at = planner.leases.until(planner.store.clock_ns())
+        found = None if key is None else planner.plans.answer(key, expires_at)
+        if found is None:
+            found = _answer(planner, seen, known, request, question)
+            if key is not None:
+                planner.plans.keep_answer(key, found)
     unpinned = snapshot is None and request.as_of is None and request.transaction_id is None
-    if header.truncated and request.file_offset == 0 and unpinned:
+    if found.header.truncated and request.file_offset == 0 and unpinned:
         planner.plans.paged(planner.caller, question, view.base, planner.store.clock_ns())
+    return found
+
+
+def _answer_key(seen: Seen, request: PlanRequest) -> tuple[object, ...]:
+    """What decides every byte of a plan, but for how long its files are leased."""
+    plain = msgspec.structs.replace(request, **_UNPINNED)
+    digest = hashlib.blake2b(msgspec.json.encode(plain), digest_size=16).digest()
+    return seen.version.version_id, seen.columns.epoch, seen.view.base, seen.dead_known, digest
+
+
+def _answer(
+    planner: EmbeddedPlanner, seen: Seen, known: _Known, request: PlanRequest, question: bytes
+) -> ReadPlan:
+    left = _survivors(planner, seen, request, question)
+    page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
+    files = _files(planner, seen, left, page.listed, request)
+    header = _header(planner, seen, known, left, page, request)
+    if seen.dead_known and pc.any(pc.greater(pc.binary_length(files["deletes"]), 0)).as_py():
+        # For whoever does not look at dead rows: they would read them.
+        header = msgspec.structs.replace(header, requires_mor=True)
+    if seen.view.own < 0:
+        token = _Token(seen.view.base, question)
+        header = msgspec.structs.replace(header, plan_token=_write_token(token))
     return ReadPlan(header, files)
 
 
@@ -333,12 +415,23 @@ def _enough(columns: FileColumns, left: Survivors, limit: int) -> int:
     return int(np.searchsorted(sure, limit, side="left")) + 1 if limit > 0 else 0
 
 
-def _dead_known(view: View, version: Version, columns: FileColumns) -> bool:
-    """Whether it is known of every file of a keyed table which of its rows are dead."""
+def _dead_known(
+    planner: EmbeddedPlanner, view: View, version: Version, columns: FileColumns
+) -> tuple[bool, npt.NDArray[np.bool_] | None]:
+    """Whether it is known of every file which of its rows are dead; else of which partitions."""
     if not version.merge_keys or view.own >= 0:
-        return False
+        return False, None
+    # Of one snapshot it stays known, unless what was found out is thrown away.
+    found_out = count_progress(view.db, version.version_id)
+    key = (version.version_id, columns.epoch, view.base, found_out)
+    if planner.plans.is_complete(key):
+        return True, None
     rows = np.flatnonzero(columns.live(view, slice(None)))
-    return complete_partitions(view.db, version, columns, rows)
+    complete = complete_partitions(view.db, version, columns, rows)
+    if not complete[columns.partition[rows]].all():
+        return False, complete
+    planner.plans.note_complete(key)
+    return True, None
 
 
 def _header(  # what a header is made of
@@ -349,7 +442,7 @@ def _header(  # what a header is made of
     page: _Page,
     request: PlanRequest,
 ) -> PlanHeader:
-    view, version, columns, _ = seen
+    view, version, columns = seen[:3]
     following = page.listed.stop
     truncated = following < page.reachable
     return PlanHeader(
@@ -360,7 +453,9 @@ def _header(  # what a header is made of
         schema=known.fields,
         schema_serialized=known.serialized,
         schema_id=version.schema_id,
+        schemas_serialized_by_id=known.older,
         merge_keys=list(version.merge_keys),
+        mor_plan=known.merge,
         partition_scheme=version.partition_scheme,
         sort_scheme=version.sort_scheme,
         content_type=_content_type(columns),
@@ -387,6 +482,14 @@ def _header(  # what a header is made of
     )
 
 
+def _older(view: View, version: Version) -> dict[str, str] | None:
+    """Earlier schemas by their ids, where columns are there, or of a name or type, unlike now."""
+    if version.schema is None or not needs_alignment(version.schema):
+        return None
+    earlier = schemas_by_id(view, version.version_id)
+    return {str(i): encode_schema(s) for i, s in earlier.items() if i != version.schema_id}
+
+
 def _content_type(columns: FileColumns) -> str:
     held = {p.content_type for p in columns.profiles}
     return held.pop() if len(held) == 1 else "mixed" if held else "parquet"
@@ -395,67 +498,72 @@ def _content_type(columns: FileColumns) -> str:
 def _files(
     planner: EmbeddedPlanner, seen: Seen, left: Survivors, page: slice, request: PlanRequest
 ) -> pa.Table:
-    view, version, columns, _ = seen
+    view, version, columns = seen[:3]
     rows = left.rows[page]
-    paths = columns.paths(view, rows)
-    partition = pa.array(columns.partition[rows])
-    arrays: dict[str, pa.Array | pa.ChunkedArray] = {
-        "path": planner.absolute(paths),
-        "content_length": pa.array(columns.size[rows]),
-        "record_count": pa.array(columns.rows[rows]),
-        "stream_position": pa.array(columns.position[rows]),
-        "partition_id": columns.partitions.uuids.take(partition),
+    shared = _shared_columns(columns, rows)
+    arrays: dict[str, pa.Array] = {
+        "path": columns.locations(view, rows),
+        "content_length": pa.array(columns.size[rows], pa.int64()),
+        "record_count": pa.array(columns.rows[rows], pa.int64()),
+        "stream_position": pa.array(columns.position[rows], pa.int64()),
         "residual": pa.array(left.residual[page], pa.bool_()),
         "deletes": _dead(planner, seen, rows),
-        **_profile_columns(columns, rows),
+        **shared,
     }
-    names = list(FILE_COLUMNS.names)
-    values = columns.partitions.values
-    for name in values.column_names:
-        if name:
-            names.append(name)
-            arrays[name] = values.column(name).take(partition)
+    names = [*FILE_COLUMNS.names, *(name for name in shared if name.startswith("partition:"))]
     if request.include_column_stats and version.schema is not None:
         for column in dict.fromkeys(request.columns or version.schema.names):
             stats = columns.stats.of(view, version.schema.field(column), columns.height)
             if stats is not None:
-                taken = stats.take(rows)
-                for kind in taken.column_names:
+                held = stats.take(rows)
+                counts = (known_counts(c) for c in (held.null_count, held.nan_count))
+                for kind, values in zip(KINDS, (held.low, held.high, *counts), strict=True):
                     names.append(f"{kind}:{column}")
-                    held = taken.column(kind)
-                    arrays[f"{kind}:{column}"] = (
-                        held.cast(pa.int64()) if kind.endswith("count") else held
-                    )
+                    arrays[names[-1]] = values
     return pa.table([arrays[name] for name in names], names=names)
 
 
 def _dead(planner: EmbeddedPlanner, seen: Seen, rows: Rows) -> pa.Array:
     """Dead rows of each file; null where they are not known."""
+    of_which = rows
     if not seen.dead_known:
-        return pa.nulls(len(rows), pa.binary())
+        if seen.complete is None or not seen.complete.any():
+            return pa.nulls(len(rows), pa.binary())
+        of_which = rows[seen.complete[seen.columns.partition[rows]]]
     version_id, epoch = seen.version.version_id, seen.columns.epoch
-    found = planner.deletes.dead.get(seen.view, version_id, epoch, rows)
-    return pa.array([found.get(row, b"") for row in rows.tolist()], pa.binary())
+    found = dict.fromkeys(of_which.tolist(), b"")
+    found |= planner.deletes.dead.get(seen.view, version_id, epoch, of_which)
+    return pa.array([found.get(row) for row in rows.tolist()], pa.binary())
 
 
-def _profile_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
-    """The columns of `FILE_COLUMNS` that files of one delta share."""
-    codes = columns.profile[rows]
-    held = columns.profiles
-    # All of one kind, mostly.
-    same = len(codes) > 0 and bool((codes == codes[0]).all())
-    if same:
-        held = (held[codes[0]],)
-    fields = {
-        "content_type": [p.content_type for p in held],
-        "content_encoding": [p.content_encoding for p in held],
-        "delta_type": [p.delta_type for p in held],
-        "delete_columns": [p.delete_columns for p in held],
-        "schema_id": [p.schema_id for p in held],
-        "sort_scheme_id": [p.sort_scheme_id for p in held],
+def _shared_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
+    """The columns that files of one delta, or of one partition, share."""
+    held, partitions = columns.profiles, columns.partitions
+    values = {name: partitions.values.column(name) for name in partitions.values.column_names}
+    by_partition = {"partition_id": partitions.uuids, **{n: v for n, v in values.items() if n}}
+    return {
+        **_spread(columns.profile[rows], _profile_values(held)),
+        **_spread(columns.partition[rows], by_partition),
     }
-    kinds = {name: pa.array(v, FILE_COLUMNS.field(name).type) for name, v in fields.items()}
-    if same:
-        return {name: pa.repeat(kind[0], len(codes)) for name, kind in kinds.items()}
+
+
+def _spread(codes: npt.NDArray[np.int32], values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """Each array's values by number; they mostly are of one number, which costs least."""
+    if len(codes) and bool((codes == codes[0]).all()):
+        return {name: pa.repeat(held[int(codes[0])], len(codes)) for name, held in values.items()}
     index = pa.array(codes)
-    return {name: kind.take(index) for name, kind in kinds.items()}
+    return {name: _whole(held.take(index)) for name, held in values.items()}
+
+
+def _whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+@functools.lru_cache(maxsize=1024)
+def _profile_values(profiles: tuple[Profile, ...]) -> dict[str, pa.Array]:
+    """What each profile says, as columns of `FILE_COLUMNS`."""
+    names = set(FILE_COLUMNS.names) & set(Profile.__struct_fields__)
+    return {
+        name: pa.array([getattr(p, name) for p in profiles], FILE_COLUMNS.field(name).type)
+        for name in names
+    }

@@ -12,20 +12,22 @@ if TYPE_CHECKING:
     from planner_client.protocol.tables import AlterTable, CreateTable
 
 __all__ = [
+    "CONSISTENCY",
     "EVOLUTION",
     "check_properties",
     "content_types_of",
+    "evolution_of",
     "patched",
     "settings",
     "version_properties",
 ]
 
 EVOLUTION = "schema_evolution_mode"
-# Writes never change a schema here, so that `auto` would promise too much.
-_DEFAULTS = {EVOLUTION: "manual"}
+CONSISTENCY = "default_schema_consistency_type"
+_DEFAULTS = {EVOLUTION: "auto"}
 _KNOWN_VALUES = {
     EVOLUTION: ("manual", "auto", "disabled"),
-    "default_schema_consistency_type": ("none", "coerce", "validate"),
+    CONSISTENCY: ("none", "coerce", "validate"),
     "read_optimization_level": ("none", "balanced", "moderate", "max"),
 }
 _TYPES = ("parquet", "lance", "csv", "tsv", "psv", "json", "feather", "avro", "orc")
@@ -66,6 +68,15 @@ def version_properties(request: CreateTable, inherited: Mapping[str, Any] | None
     properties |= settings(request)
     check_properties(properties)
     return properties
+
+
+def evolution_of(properties: Mapping[str, Any]) -> tuple[str, str]:
+    """A version's evolution mode, and the consistency of columns that have none of their own.
+
+    A version that says nothing is of a catalog that was made when writes changed no schema.
+    """
+    mode, consistency = (properties.get(name) for name in (EVOLUTION, CONSISTENCY))
+    return str(mode or "manual"), str(consistency or "none")
 
 
 def settings(request: CreateTable | AlterTable) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from io_core.errors import RequestRejectedError
 from io_core.literal import load_array
 from io_core.plan import Pruned
 from io_core.predicate import Constant, Predicate, columns_of, restrict
-from io_core.prune import file_bounds, partition_bounds, prune
+from io_core.prune import partition_bounds, prune
 from planner_client.server.statistics import BLOCK
+from planner_client.server.text_keys import may_match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,12 +41,15 @@ class Seen(NamedTuple):
     Attributes:
         dead_known: Whether the plan is to carry the files' dead rows, which all are known: no row
             merges then, and delete files need not be read.
+        complete: (partitions,) otherwise, of which partitions they are known all the same; files
+            of the others merge by key.
     """
 
     view: View
     version: Version
     columns: FileColumns
     dead_known: bool = False
+    complete: Mask | None = None
 
 
 class Question(NamedTuple):
@@ -187,7 +191,8 @@ class _Pruning:
         blocks = self._blocks(partitions, stats)
         rows = self._since(self._rows(blocks, partitions))
         if self._seen.dead_known:
-            rows = rows[~self._deletes()[rows]]
+            rows = rows[~np.isin(self._seen.columns.profile[rows], self._delete_kinds())]
+        rows = self._by_text(rows, stats)
         by_partition = bool(self._used & frozenset(self._by_partition))
         if by_partition and stats and len(rows) > _MANY:
             # Partition values say nothing more of most files; of those that are left, they may.
@@ -203,6 +208,15 @@ class _Pruning:
         if self._usable != self._question.predicate:
             residual = np.ones(len(rows), np.bool_)
         return rows, residual
+
+    def _by_text(self, rows: Rows, stats: dict[str, StatColumn]) -> Rows:
+        """The rows without those that the first bytes of their text rule out, where they are many."""
+        if len(rows) < BLOCK or self._schema is None:
+            return rows
+        held = self._seen.columns.stats
+        keys = {n: held.keys_of(self._schema.field(n), column) for n, column in stats.items()}
+        mask = may_match(self._usable, {n: k for n, k in keys.items() if k is not None}, rows)
+        return rows if mask is None else rows[mask]
 
     def _partition_mask(self) -> Mask | None:
         """Which partitions may hold a matching row; None where nothing is known to rule one out."""
@@ -258,7 +272,7 @@ class _Pruning:
             kept = np.concatenate([[0], np.cumsum(partitions)])
             blocks &= kept[columns.high_partition + 1] > kept[columns.low_partition]
         if stats:
-            known = {n: _first_blocks(s, columns.height) for n, s in stats.items()}
+            known = {n: s.first_blocks(columns.height) for n, s in stats.items()}
             blocks &= prune(self._usable, columns.block_rows, _one_source(known)).may
         return blocks
 
@@ -285,7 +299,7 @@ class _Pruning:
         if since is None:
             return rows
         columns, view = self._seen.columns, self._seen.view
-        old = (columns.begin <= since) & (columns.end > since)
+        old = (columns.begin <= since) & (columns.end(slice(None)) > since)
         self.removed = int((old & ~columns.live(view, slice(None))).sum())
         return rows[columns.begin[rows] > since]
 
@@ -302,22 +316,28 @@ class _Pruning:
             values = columns.partitions.values.take(pa.array(columns.partition[rows]))
             known = partition_bounds(values, columns.rows[rows], self._scheme, self._schema)
         for name, column in stats.items():
-            known[name] = [*known.get(name, ()), file_bounds(column.take(rows))]
+            known[name] = [*known.get(name, ()), column.take(rows)]
         return prune(self._usable, columns.rows[rows], lambda c: known.get(c, ()))
 
-    def _deletes(self) -> Mask:
-        """Which files are delete files."""
-        columns = self._seen.columns
-        kinds = [i for i, p in enumerate(columns.profiles) if p.delta_type == "delete"]
-        return np.isin(columns.profile, kinds)
+    def _delete_kinds(self) -> list[int]:
+        """Which profiles are those of delete files."""
+        profiles = self._seen.columns.profiles
+        return [i for i, p in enumerate(profiles) if p.delta_type == "delete"]
+
+    @functools.cached_property
+    def _deletes(self) -> Rows:
+        """The delete files that the view shows."""
+        columns, kinds = self._seen.columns, self._delete_kinds()
+        if not kinds:
+            return np.zeros(0, np.int64)
+        mask = np.isin(columns.profile, kinds) & columns.live(self._seen.view, slice(None))
+        return np.flatnonzero(mask)
 
     def hashed(self, rows: Rows) -> Rows:
         """The files whose hashes make the snapshot id: delete files too, though none is listed."""
-        if not self._seen.dead_known:
+        if not self._seen.dead_known or not len(self._deletes):
             return rows
-        columns = self._seen.columns
-        deletes = self._deletes() & columns.live(self._seen.view, slice(None))
-        return np.union1d(rows, np.flatnonzero(deletes))
+        return np.union1d(rows, self._deletes)
 
     def _matching_otherwise(self, partitions: Mask | None, rows: Rows) -> Rows:
         """Deletes by other columns than the merge keys, whose statistics say nothing of them."""
@@ -355,7 +375,7 @@ class _Pruning:
         left = len(rows) + len(extra)
         left_size = int(columns.size[rows].sum() + columns.size[extra].sum())
         if self._seen.dead_known:
-            gone = np.flatnonzero(self._deletes() & columns.live(self._seen.view, slice(None)))
+            gone = self._deletes
             gone = gone if partitions is None else gone[partitions[columns.partition[gone]]]
             gone = self._since(gone)
             steps.append(("deletes", frozenset(), len(gone), int(columns.size[gone].sum())))
@@ -389,13 +409,6 @@ def _equal_values(values: pa.Table, wanted: object) -> Mask:
         found = column.is_null() if value is None else pc.equal(column, one[0])
         mask &= found.fill_null(False).to_numpy(zero_copy_only=False)
     return mask
-
-
-def _first_blocks(column: StatColumn, count: int) -> Bounds:
-    """What is known of the blocks of the first `count` files."""
-    if column.height == count:
-        return column.bounds
-    return file_bounds(column.blocks.slice(0, -(-count // BLOCK)))._replace(exact=False)
 
 
 def _one_source(bounds: dict[str, Bounds]) -> Callable[[str], Sequence[Bounds]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,13 +15,14 @@ from io_core.errors import (
     SchemaValidationError,
 )
 from io_core.model import DeltaType, WriteMode, WriteSession, check_name
-from io_core.schema import encode_schema, fields_of, merge_keys_of
+from io_core.schema import encode_schema, merge_keys_of
 from planner_client.protocol.tables import CreateTable
 from planner_client.server.catalog import Definition, Version, define, find_version
+from planner_client.server.growing import announced, schema_fields
+from planner_client.server.properties import version_properties
 
 if TYPE_CHECKING:
     import apsw
-    import pyarrow as pa
 
     from planner_client.protocol.writes import (
         AbortRequest,
@@ -68,6 +69,7 @@ class Kept(msgspec.Struct, frozen=True):
         infer: Whether that table's schema is to come from the first file.
         external: Whether entries may lie outside of `data_dir`.
         table_uuid: The table it was staged for; None where it is to make one.
+        table_schema: That table's schema, where the commit changes it to the session's.
     """
 
     session: WriteSession
@@ -76,6 +78,7 @@ class Kept(msgspec.Struct, frozen=True):
     infer: bool = False
     external: bool = False
     table_uuid: str | None = None
+    table_schema: str | None = None
 
 
 def find_existing(view: View, request: StageRequest | CreateTable) -> Version | None:
@@ -125,18 +128,19 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
     infer = False
     if found is None:
         create, infer = _creation(write.view, request, kind)
+        properties = version_properties(create, create.table_properties)
         schema = Definition(None, None, None)
         if not infer:
             schema = define(create.schema_def, create.partition_scheme, create.sort_scheme)
     else:
         if request.mode == "create":
             raise AlreadyExistsError(f"table {request.namespace}.{request.table} already exists")
-        schema = Definition(found.schema, found.partition_scheme, found.sort_scheme)
+        properties = found.properties
+        grown = announced(write.view, found, request)
+        schema = Definition(grown, found.partition_scheme, found.sort_scheme)
         _check_format(found, kind)
-    keys = () if schema.schema is None else merge_keys_of(schema.schema)
-    delta_type(request.mode, keyed=bool(keys), created=found is None)
-    if request.mode == "replace_partition" and schema.partition_scheme is None:
-        raise SchemaValidationError("mode 'replace_partition' needs a partitioned table")
+    keys = _checked_keys(request, schema, created=found is None)
+    changed = found is not None and schema.schema is not found.schema
     now_ns = write.clock_ns()
     session_id = f"ws_{uuid.uuid4().hex}"
     session = WriteSession(
@@ -153,8 +157,7 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         merge_keys=list(keys),
         partition_scheme=schema.partition_scheme,
         sort_scheme=schema.sort_scheme,
-        schema_evolution_mode="manual",
-        **_schema_fields(schema.schema),
+        **schema_fields(schema.schema, properties, found.schema_id + changed if found else 0),
         created_at=now_ns,
         expires_at=now_ns + SESSION_NS,
         last_heartbeat_at=now_ns,
@@ -174,16 +177,17 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         infer,
         request.allow_external_entries,
         None if found is None else found.table_uuid,
+        encode_schema(found.schema) if found and changed else None,
     )
 
 
-# Any: values of two types.
-def _schema_fields(schema: pa.Schema | None) -> dict[str, Any]:
-    """The schema as a session has it; nothing where there is none."""
-    if schema is None:
-        return {}
-    fields = [msgspec.to_builtins(field) for field in fields_of(schema)]
-    return {"schema_serialized": encode_schema(schema), "schema": fields}
+def _checked_keys(request: StageRequest, shape: Definition, *, created: bool) -> tuple[str, ...]:
+    """The merge keys, after making sure that the mode fits the table."""
+    keys = () if shape.schema is None else merge_keys_of(shape.schema)
+    delta_type(request.mode, keyed=bool(keys), created=created)
+    if request.mode == "replace_partition" and shape.partition_scheme is None:
+        raise SchemaValidationError("mode 'replace_partition' needs a partitioned table")
+    return keys
 
 
 def _format_of(text: str) -> str:

@@ -11,17 +11,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.literal import kind_of
+from io_core.partition import Bounds
 from io_core.prune import file_bounds
 from io_core.schema import without_views
 from planner_client.server.segments import KINDS, stats_runs
+from planner_client.server.text_keys import TextKeys, is_text, text_keys
 
 if TYPE_CHECKING:
-    from io_core.partition import Bounds
+    from collections.abc import Sequence
+
     from planner_client.server.segments import Run
     from planner_client.server.store import View
 
-__all__ = ["BLOCK", "StatColumn", "Stats", "block_extreme"]
+__all__ = [
+    "BLOCK",
+    "StatColumn",
+    "Stats",
+    "block_extreme",
+    "consecutive",
+    "cut",
+    "known_counts",
+]
 
+Rows = npt.NDArray[np.int64]
 BLOCK = 1024
 # Pieces of a column are joined until they are this long.
 _PIECE = 64 * BLOCK
@@ -33,28 +45,66 @@ class StatColumn(NamedTuple):
 
     Attributes:
         height: How many files, from the first on.
-        pieces: Tables of `min`, `max`, `null_count`, `nan_count`, all but the last of one length;
-            a count that no file of a piece has is of Arrow's null type, which takes no room.
+        pieces: What is known of the files, all but the last piece of one length. A count that is
+            the same for all of a piece takes no room.
         blocks: The same for each 1,024 files: least and greatest bound, counts added up; unknown
             where one file's is.
-        bounds: What the blocks say, as pruning has it.
     """
 
     height: int
-    pieces: tuple[pa.Table, ...]
-    blocks: pa.Table
-    bounds: Bounds
+    pieces: tuple[Bounds, ...]
+    blocks: Bounds
 
-    def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """Statistics of the rows, in their order."""
-        if not self.pieces or not len(rows):
-            return self.blocks.slice(0, 0)
-        low, high = int(rows.min()) // _PIECE, int(rows.max()) // _PIECE
-        table = pa.concat_tables(self.pieces[low : high + 1], promote_options="default")
-        index = rows - low * _PIECE
-        if len(rows) < len(table) or bool((index != np.arange(len(table))).any()):
-            table = _taken(table, index)
-        return table.combine_chunks()
+    def take(self, rows: Rows) -> Bounds:
+        """What is known of the rows, in their order."""
+        if not len(rows):
+            return cut(self.blocks, slice(0, 0))
+        run = consecutive(rows)
+        if run is not None and run.start // _PIECE == (run.stop - 1) // _PIECE:
+            start = run.start % _PIECE
+            return cut(self.pieces[run.start // _PIECE], slice(start, start + len(rows)))
+        if not bool((rows[1:] >= rows[:-1]).all()):
+            order = np.argsort(rows, kind="stable")
+            back = np.empty_like(order)
+            back[order] = np.arange(len(order))
+            return _taken(self.take(rows[order]), back)
+        edges = np.arange(int(rows[0]) // _PIECE, int(rows[-1]) // _PIECE + 2) * _PIECE
+        ends = rows.searchsorted(edges)
+        return _joined(
+            [
+                _taken(self.pieces[edge // _PIECE], rows[start:end] - edge)
+                for edge, start, end in zip(edges.tolist(), ends[:-1], ends[1:], strict=False)
+                if end > start
+            ]
+        )
+
+    def first_blocks(self, files: int) -> Bounds:
+        """What is known of the blocks of the first `files` files."""
+        count = -(-files // BLOCK)
+        return self.blocks if self.height == files else cut(self.blocks, slice(0, count))
+
+
+def consecutive(rows: Rows) -> slice | None:
+    """The rows as a slice, where each is one more than the last: cutting costs less than taking."""
+    first = int(rows[0]) if len(rows) else 0
+    if len(rows) == 0 or int(rows[-1]) - first + 1 != len(rows):
+        return None
+    if len(rows) > 2 and not bool((rows[1:] > rows[:-1]).all()):
+        return None
+    return slice(first, first + len(rows))
+
+
+def cut(bounds: Bounds, part: slice) -> Bounds:
+    """What is known of consecutive files. Copies nothing."""
+    length = part.stop - part.start
+    low, high = (b.slice(part.start, length) for b in (bounds.low, bounds.high))
+    return Bounds(low, high, bounds.null_count[part], bounds.nan_count[part], bounds.exact)
+
+
+def known_counts(counts: Rows) -> pa.Array:
+    """Counts as plans carry them: null where unknown."""
+    unknown = counts < 0
+    return pa.array(counts, pa.int64(), mask=unknown if unknown.any() else None)
 
 
 class Stats:
@@ -64,6 +114,7 @@ class Stats:
         self.version_id = version_id
         self._lock = threading.Lock()
         self._known: dict[tuple[str, pa.DataType], StatColumn] = {}
+        self._keys: dict[tuple[str, pa.DataType], TextKeys] = {}
 
     def of(self, view: View, field: pa.Field, count: int) -> StatColumn | None:
         """At least the first `count` files' statistics of a column.
@@ -88,6 +139,16 @@ class Stats:
                 pa.default_memory_pool().release_unused()
         return known
 
+    def keys_of(self, field: pa.Field, column: StatColumn) -> TextKeys | None:
+        """Numbers for the bounds of a column of text; None for other columns."""
+        if not is_text(field.type):
+            return None
+        key = (field.metadata[b"PARQUET:field_id"].decode(), field.type)
+        known = self._keys.get(key)
+        if known is None or known.pieces is not column.pieces:
+            known = self._keys[key] = text_keys(column.pieces, known)
+        return known
+
 
 def _extended(
     known: StatColumn | None, runs: list[Run], dtype: pa.DataType, count: int
@@ -97,40 +158,63 @@ def _extended(
     start = 0 if known is None else known.height
     whole = start // _PIECE
     shape = pa.schema(list(zip(KINDS, (dtype, dtype, pa.int64(), pa.int64()), strict=True)))
-    added = [] if whole == len(pieces) else [pieces[-1].cast(shape)]
+    added = [] if whole == len(pieces) else [_table(pieces[-1], shape)]
     at = start
     for run in runs:
         added += [_unknown(shape, run.first - at), run.table.cast(shape)]
         at = run.first + len(run.table)
     added.append(_unknown(shape, count - at))
-    table = pa.concat_tables(added).combine_chunks()
-    pieces = pieces[:whole]
-    pieces += [table.slice(i, _PIECE).combine_chunks() for i in range(0, len(table), _PIECE)]
-    fresh = [_blocks(piece) for piece in pieces[whole:]]
-    old = [] if known is None else [known.blocks.slice(0, whole * (_PIECE // BLOCK))]
-    blocks = pa.concat_tables([*old, shape.empty_table(), *fresh]).combine_chunks()
-    pieces = [*pieces[:whole], *map(_lean, pieces[whole:])]
-    return StatColumn(count, tuple(pieces), blocks, file_bounds(blocks)._replace(exact=False))
+    table = pa.concat_tables(part for part in added if len(part)) if count > start else added[0]
+    # Runs mostly are as long as pieces: those are not copied.
+    fresh = [table.slice(i, _PIECE).combine_chunks() for i in range(0, len(table), _PIECE)]
+    old = [] if known is None else [cut(known.blocks, slice(0, whole * (_PIECE // BLOCK)))]
+    empty = file_bounds(shape.empty_table())
+    blocks = _joined([*old, empty, *(file_bounds(_blocks(piece)) for piece in fresh)])
+    return StatColumn(count, (*pieces[:whole], *map(_lean, fresh)), blocks._replace(exact=False))
 
 
 def _unknown(schema: pa.Schema, files: int) -> pa.Table:
     return pa.table([pa.nulls(files, f.type) for f in schema], schema=schema)
 
 
-def _lean(piece: pa.Table) -> pa.Table:
-    for index, name in enumerate(KINDS):
-        if name.endswith("count") and piece.column(name).null_count == len(piece):
-            piece = piece.set_column(index, name, pa.nulls(len(piece)))
-    # A copy of its own, so that what it was cut from goes.
-    return _taken(piece, np.arange(len(piece))).combine_chunks()
+def _table(bounds: Bounds, shape: pa.Schema) -> pa.Table:
+    counts = (known_counts(c) for c in (bounds.null_count, bounds.nan_count))
+    return pa.table([bounds.low, bounds.high, *counts], schema=shape)
 
 
-def _taken(table: pa.Table, index: npt.NDArray[np.int64]) -> pa.Table:
-    shape = pa.schema([f.with_type(without_views(f.type)) for f in table.schema])
-    if shape == table.schema:
-        return table.take(pa.array(index))
-    # Arrow has no kernel for view types.
-    return table.cast(shape).take(pa.array(index)).cast(table.schema)
+def _lean(piece: pa.Table) -> Bounds:
+    found = file_bounds(piece)
+    if found.low.nbytes * 2 < found.low.get_total_buffer_size():
+        # A copy of its own, so that what it was cut from goes.
+        found = _taken(found, np.arange(len(piece)))
+    return found._replace(null_count=_narrow(found.null_count), nan_count=_narrow(found.nan_count))
+
+
+def _narrow(counts: Rows) -> Rows:
+    """The same numbers in as little memory as they need."""
+    if len(counts) and int(counts.min()) == int(counts.max()):
+        return np.broadcast_to(counts[:1].copy(), counts.shape)
+    return counts
+
+
+def _joined(parts: Sequence[Bounds]) -> Bounds:
+    if len(parts) == 1:
+        return parts[0]
+    low, high = (pa.concat_arrays([getattr(p, side) for p in parts]) for side in ("low", "high"))
+    nulls = np.concatenate([p.null_count for p in parts])
+    nans = np.concatenate([p.nan_count for p in parts])
+    return Bounds(low, high, nulls, nans, parts[-1].exact)
+
+
+def _taken(bounds: Bounds, index: Rows) -> Bounds:
+    low, high, dtype = bounds.low, bounds.high, bounds.low.type
+    at, plain = pa.array(index), without_views(dtype)
+    if plain == dtype:
+        low, high = low.take(at), high.take(at)
+    else:
+        # Arrow has no kernel for view types.
+        low, high = (side.cast(plain).take(at).cast(dtype) for side in (low, high))
+    return Bounds(low, high, bounds.null_count[index], bounds.nan_count[index], bounds.exact)
 
 
 def _blocks(piece: pa.Table) -> pa.Table:

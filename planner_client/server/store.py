@@ -384,13 +384,26 @@ class Store:
             yield db
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[apsw.Connection]:
-        """A write transaction of SQLite: durable when the block ends, undone when it raises."""
+    def locked(self, *, durable: bool = True) -> Iterator[apsw.Connection]:
+        """A write transaction of SQLite: durable when the block ends, undone when it raises.
+
+        Args:
+            durable: False leaves flushing to the next durable one: a crash of the process takes
+                nothing away, one of the machine may.
+        """
         with self._borrowed() as db, self._lock:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            if db.in_transaction:
-                db.execute("COMMIT")
+            if not durable:
+                db.pragma("synchronous", "normal")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                if db.in_transaction:
+                    db.execute("COMMIT")
+            finally:
+                if not durable:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    db.pragma("synchronous", "full")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Write]:

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from planner_client.server.forgetting import paths_of
+from planner_client.server.places import DATA
 from planner_client.server.segments import file_count
 
 if TYPE_CHECKING:
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from planner_client.server.places import S3Place
     from planner_client.server.retention import Writers
 
-__all__ = ["DATA", "SIDECAR", "Item", "Unreferenced", "remove", "stored"]
+__all__ = ["SIDECAR", "Item", "Unreferenced", "remove", "stored"]
 
-DATA = "data"
 # What a sink leaves beside a data file is worth nothing without it.
 SIDECAR = ".keys"
 # A folder that holds this one is a Lance dataset: it stays, or goes, as a whole.
@@ -51,8 +52,16 @@ class Item(NamedTuple):
         return parts[2] if len(parts) > _DEPTH else ""
 
 
-def stored(root: Path) -> Iterator[Item]:
-    """Everything below the data directory. Links are not followed; what goes meanwhile is left out."""
+def stored(root: Path, place: S3Place | None = None) -> Iterator[Item]:
+    """Everything below the data directory. Links are not followed; what goes meanwhile is left out.
+
+    Args:
+        root: The catalog's directory.
+        place: The store that holds its data instead.
+    """
+    if place is not None:
+        yield from _in_store(place)
+        return
     folders = [DATA] if (root / DATA).is_dir() else []
     while folders:
         folder = folders.pop()
@@ -67,6 +76,34 @@ def stored(root: Path) -> Iterator[Item]:
                 folders.append(path)
             elif not (entry.is_symlink() and entry.is_dir()):
                 yield from _item(entry, path)
+
+
+def _in_store(place: S3Place) -> Iterator[Item]:
+    datasets: dict[str, Item] = {}
+    plain = []
+    for file in place.storage.files_below(place.absolute(DATA)):
+        path = file.location.removeprefix(f"{place.root}/")
+        item = Item(path, 1, file.size, file.changed_ns)
+        folder, found, _ = path.partition(f"/{_DATASET}/")
+        if found and folder not in datasets:
+            datasets[folder] = Item(folder, 0, 0, 0, folder=True)
+        plain.append(item)
+    for item in plain:
+        above = next((f for f in _folders(item.path) if f in datasets), None)
+        if above is None:
+            yield item
+            continue
+        _, files, size, changed_ns, _ = datasets[above]
+        datasets[above] = Item(
+            above, files + 1, size + item.size, max(changed_ns, item.changed_ns), folder=True
+        )
+    yield from datasets.values()
+
+
+def _folders(path: str) -> Iterator[str]:
+    """Folders that a path is in, from a session's directory down."""
+    parts = path.split("/")
+    yield from ("/".join(parts[:depth]) for depth in range(_DEPTH + 1, len(parts)))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -98,12 +135,22 @@ def _dataset(root: Path, path: str) -> Item:
     return Item(path, files, size, changed_ns, folder=True)
 
 
-def remove(root: Path, item: Item) -> None:
+def remove(root: Path, item: Item, place: S3Place | None = None) -> None:
     """Delete an item, and its directory where that becomes empty; links are deleted, not followed.
+
+    Args:
+        root: The catalog's directory.
+        item: What to delete.
+        place: The store that holds its data instead.
 
     Raises:
         OSError: It cannot be deleted.
     """
+    if place is not None:
+        location = place.absolute(item.path)
+        below = place.storage.files_below(location) if item.folder else ()
+        place.storage.delete([f.location for f in below] if item.folder else [location])
+        return
     path = root / item.path
     if item.folder:
         shutil.rmtree(path, ignore_errors=False)
@@ -124,12 +171,13 @@ class Unreferenced:
 
     Args:
         root: The catalog's directory.
+        place: The store that holds its data instead.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, place: S3Place | None = None) -> None:
         self._root = root
         self._real = os.path.realpath(root / DATA)
-        self.items = {item.path: item for item in stored(root)}
+        self.items = {item.path: item for item in stored(root, place)}
         self._datasets = any(item.folder for item in self.items.values())
         self._sessions: dict[str, list[str]] = {}
         for item in self.items.values():

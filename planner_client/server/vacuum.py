@@ -9,6 +9,7 @@ lock, so no file goes in between. What a crash leaves over is unreferenced, and 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -36,6 +37,7 @@ DAY_NS = 86_400 * 10**9
 _OUTCOMES_NS = 7 * DAY_NS
 # How long a commit may have to wait for files to be deleted.
 _TURN_S = 0.02
+_MOST_AT_ONCE = 32
 
 Reason = Literal["expired", "purged", "abandoned"]
 
@@ -100,7 +102,7 @@ def vacuum(
     now_ns = planner.store.clock_ns()
     say("looking at the data directory")
     # Before the ledger: what a writer stages from here on is not among them.
-    found = Unreferenced(planner.root)
+    found = Unreferenced(planner.root, planner.place)
     say(f"{len(found.items):,} files; looking at the ledger")
     with planner.store.read() if dry_run else planner.store.locked() as db:
         expired = _expired(db, now_ns, keep_ns)
@@ -203,6 +205,8 @@ class _Sweep:
         self._found = found
         self._expired = expired
         self._now_ns = now_ns
+        # A store takes long to answer, and many questions at a time.
+        self._at_once = 1 if planner.place is None else _MOST_AT_ONCE
         self.failed: list[str] = []
 
     def chosen(self, young_ns: int) -> tuple[list[tuple[Item, Reason]], list[Item]]:
@@ -223,6 +227,12 @@ class _Sweep:
 
     def delete(self, chosen: list[tuple[Item, Reason]]) -> list[tuple[Item, Reason]]:
         """Delete what nothing refers to at that very moment; returns what was deleted."""
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return self._delete(chosen, pool)
+
+    def _delete(
+        self, chosen: list[tuple[Item, Reason]], pool: ThreadPoolExecutor
+    ) -> list[tuple[Item, Reason]]:
         waiting, deleted = chosen[::-1], []
         while waiting:
             began_s = time.monotonic()
@@ -230,9 +240,10 @@ class _Sweep:
                 self._found.look(db, writers(db, self._now_ns), {})
                 until_s = time.monotonic() + _TURN_S
                 while waiting and time.monotonic() < until_s:
-                    item, reason = waiting.pop()
-                    if item.path in self._found.items and self._remove(item):
-                        deleted.append((item, reason))
+                    turn = [waiting.pop() for _ in range(min(self._at_once, len(waiting)))]
+                    turn = [each for each in turn if each[0].path in self._found.items]
+                    gone = pool.map(self._remove, [item for item, _ in turn])
+                    deleted += [each for each, is_gone in zip(turn, gone, strict=True) if is_gone]
             if waiting:
                 # SQLite's locks know no queue: whoever waits gets as much time.
                 time.sleep(time.monotonic() - began_s)
@@ -240,7 +251,7 @@ class _Sweep:
 
     def _remove(self, item: Item) -> bool:
         try:
-            remove(self._planner.root, item)
+            remove(self._planner.root, item, self._planner.place)
         except OSError as error:
             self.failed.append(f"{item.path}: {error.strerror}")
             return False

@@ -22,19 +22,28 @@ from io_core.errors import (
     RequestRejectedError,
     SchemaValidationError,
 )
-from io_core.formats.footer import schema_of_file
+from io_core.formats import schema_of_file
 from io_core.literal import dump_array, load_array
 from io_core.partition import value_type
-from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_schema, encode_schema
+from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_schema
 from io_core.storage import local_path
 from planner_client.protocol.tables import CreateTable
 from planner_client.protocol.writes import CommitRequest
-from planner_client.server.catalog import add_table, define, end_partitions
+from planner_client.server.catalog import (
+    add_schema,
+    add_table,
+    define,
+    end_partitions,
+    find_version,
+)
 from planner_client.server.columns import Profile
 from planner_client.server.conflicts import Change, blocking
+from planner_client.server.growing import files_to_look_into, grown_by_files, with_schema
 from planner_client.server.partitions import fold_partitions
 from planner_client.server.segments import NewFiles, add_files, stats_columns
 from planner_client.server.sessions import Kept, delta_type, find_existing, keep, opened
+from planner_client.server.staged import StagedInStore
+from planner_client.server.statistics import known_counts
 from planner_client.server.store import AT, View, latest
 
 if TYPE_CHECKING:
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
     import apsw
 
     from io_core.model import ColumnStats, DeltaType, PartitionScheme, WriteEntry, WriteSession
+    from io_core.storage import Storage
     from planner_client.protocol.endpoint import Request
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
@@ -183,12 +193,22 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
     """
     kept = opened(write.db, request, write.clock_ns())
     entries, session = request.entries, kept.session
-    place = _Place(session.data_dir, external=kept.external)
+    place: _Place | StagedInStore = (
+        _Place(session.data_dir, external=kept.external)
+        if planner.place is None
+        else StagedInStore(planner.place, session, external=kept.external)
+    )
     sizes = [place.size(entry, session.format) for entry in entries]
     paths = [planner.relative(entry.path) for entry in entries]
     _check_distinct(paths)
     if kept.infer and entries:
-        kept = _inferred(kept, entries[0])
+        kept = _inferred(kept, entries[0], planner.storage)
+    if unknown := files_to_look_into(kept.session, entries):
+        asked = CreateTable(
+            namespace=session.namespace, table=session.table, table_version=session.table_version
+        )
+        found = find_existing(write.view, asked)
+        kept = grown_by_files(kept, unknown, write.view, found, planner.storage)
     serialized = kept.session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
     kinds: dict[tuple[str, str, str | None, str | None], int] = {}
@@ -293,17 +313,12 @@ def _check_distinct(paths: Sequence[str]) -> None:
         raise RequestRejectedError("two entries name the same file")
 
 
-def _inferred(kept: Kept, entry: WriteEntry) -> Kept:
+def _inferred(kept: Kept, entry: WriteEntry, storage: Storage) -> Kept:
     """The session with the schema that its first file has, for a table that it is to make."""
-    found = schema_of_file(entry.path, kept.session.format)
+    found = schema_of_file(entry.path, kept.session.format, storage=storage)
     if found is None or kept.create is None:
         return kept
-    serialized = encode_schema(assign_field_ids(found.remove_metadata()))
-    return msgspec.structs.replace(
-        kept,
-        session=msgspec.structs.replace(kept.session, schema_serialized=serialized),
-        create=msgspec.structs.replace(kept.create, schema_def=serialized),
-    )
+    return with_schema(kept, assign_field_ids(found.remove_metadata()))
 
 
 def _kind(entry: WriteEntry, kept: Kept) -> tuple[str, str, str | None, str | None]:
@@ -378,6 +393,11 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
     elif session.mode == "replace_partition":
         kind = "replace_partition"
         end_partitions(write, version.version_id, set(prepared.partitions))
+    if prepared.path and prepared.kept.table_schema is not None:
+        add_schema(write, version.version_id, decode_schema(session.schema_serialized or ""))
+        version = find_version(write.view, version.namespace, version.table, version.version)
+        named = (version.namespace, version.table, version.table_id, version.version_id)
+        write.change(Change("alter", *named))
     if prepared.path:
         _register(write, version, delta, prepared)
     if prepared.path or kind == "replace":
@@ -414,7 +434,7 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
         raise _outdated(f"table {name} has gone since the session was staged")
     if kept.table_uuid not in {None, found.table_uuid}:
         raise _outdated(f"table {name} was dropped and made again since the session was staged")
-    serialized = session.schema_serialized
+    serialized = kept.table_schema or session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
     same = (
         found.schema is schema
@@ -544,7 +564,7 @@ def _stats_of(
         stats = columns.stats.of(view, field, columns.height)
         if stats is not None:
             taken = stats.take(rows)
-            bounds = [dump_array(taken.column(k).combine_chunks()) for k in ("min", "max")]
-            counts = [taken.column(k).to_pylist() for k in ("null_count", "nan_count")]
+            bounds = [dump_array(taken.low), dump_array(taken.high)]
+            counts = [known_counts(c).to_pylist() for c in (taken.null_count, taken.nan_count)]
             found[field.metadata[FIELD_ID].decode()] = [*bounds, *counts]
     return found

@@ -11,6 +11,8 @@ from tests.compat.published import PublishedClient
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.object_store.store import ObjectStore
+
 # They run in the clients' own interpreters.
 collect_ignore = ["run.py", "cases"]
 
@@ -22,13 +24,17 @@ class Open(Protocol):
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+def published(
+    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStore
+) -> Iterator[Open]:
     """The client of an environment, before planners of its own."""
     opened: dict[str, PublishedClient] = {}
 
     def find(environment: str) -> PublishedClient:
         if environment not in opened:
-            opened[environment] = PublishedClient(environment, tmp_path_factory.mktemp(environment))
+            folder = tmp_path_factory.mktemp(environment)
+            store = ("--data-root", object_store.bucket(), "--s3-endpoint", object_store.url)
+            opened[environment] = PublishedClient(environment, folder, store)
         return opened[environment]
 
     yield find

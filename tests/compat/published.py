@@ -6,11 +6,14 @@ import json
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.serving import served
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Case", "PublishedClient"]
 
@@ -25,6 +28,7 @@ class Case(NamedTuple):
     name: str
     folder: Path
     is_guarded: bool
+    is_on_s3: bool = False
 
 
 class Planner(NamedTuple):
@@ -40,19 +44,21 @@ class PublishedClient:
     Args:
         environment: The client's, below `CLIENTS`.
         folder: For the planners' catalogs, and for what they and the client print.
+        store: Where data of some goes, as `--data-root` and such.
     """
 
-    def __init__(self, environment: str, folder: Path) -> None:
+    def __init__(self, environment: str, folder: Path, store: Sequence[str]) -> None:
         self._python = CLIENTS / environment / "bin" / "python"
         self._folder = folder
         self._log = folder / "client.log"
         self._process: subprocess.Popen[str] | None = None
-        self._planners: dict[bool, Planner] = {}
+        self._store = tuple(store)
+        self._planners: dict[str, Planner] = {}
         self._serving = ExitStack()
 
     def failure_of(self, case: Case) -> str | None:
         """Run one case; the client's traceback, or None."""
-        planner = self._planner(is_guarded=case.is_guarded)
+        planner = self._planner(case)
         process = self._running()
         asked = {
             "theme": case.theme,
@@ -75,14 +81,15 @@ class PublishedClient:
         self._end()
         self._serving.close()
 
-    def _planner(self, *, is_guarded: bool) -> Planner:
-        if is_guarded not in self._planners:
-            root = self._folder / ("guarded" if is_guarded else "open")
-            options = ("--auth", "on" if is_guarded else "off")
-            server = self._serving.enter_context(served(root, *options))
-            token = server.first_token() if is_guarded else None
-            self._planners[is_guarded] = Planner(server.url, token)
-        return self._planners[is_guarded]
+    def _planner(self, case: Case) -> Planner:
+        name = "guarded" if case.is_guarded else "on_s3" if case.is_on_s3 else "open"
+        if name not in self._planners:
+            options = ("--auth", "on" if case.is_guarded else "off")
+            store = self._store if case.is_on_s3 else ()
+            server = self._serving.enter_context(served(self._folder / name, *options, *store))
+            token = server.first_token() if case.is_guarded else None
+            self._planners[name] = Planner(server.url, token)
+        return self._planners[name]
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

@@ -28,6 +28,8 @@ LACKS = {"compat": {"later"}, "compat-later": set[str]()}
 
 # The themes whose planner asks for a token.
 GUARDED = {"auth"}
+# The themes whose planner keeps its data on S3.
+ON_S3 = {"stores"}
 
 
 def cases(environment: str) -> Iterator[object]:
@@ -50,6 +52,7 @@ def cases(environment: str) -> Iterator[object]:
 def test_with_a_published_client(
     environment: str, theme: str, name: str, published: Open, tmp_path: Path
 ) -> None:
-    failure = published(environment).failure_of(Case(theme, name, tmp_path, theme in GUARDED))
+    case = Case(theme, name, tmp_path, theme in GUARDED, theme in ON_S3)
+    failure = published(environment).failure_of(case)
     if failure:
         pytest.fail(failure, pytrace=False)

@@ -14,6 +14,8 @@ from tests.serving import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.object_store.store import ObjectStore
+
 _NUMBERS = itertools.count()
 
 
@@ -30,10 +32,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield Client(url)
 
 
-@pytest.fixture(params=["embedded", "http"])
+@pytest.fixture(scope="session")
+def embedded_s3(tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStore) -> Client:
+    """A planner in this process, whose data is on S3."""
+    root = tmp_path_factory.mktemp("embedded_s3") / "catalog"
+    return Client(root, data_root=f"{object_store.bucket()}/lake", s3=object_store.settings)
+
+
+@pytest.fixture(scope="session")
+def served_s3(
+    tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStore
+) -> Iterator[Client]:
+    """A planner in another process, whose data is on S3."""
+    store = ("--data-root", object_store.bucket(), "--s3-endpoint", object_store.url)
+    with serving(tmp_path_factory.mktemp("served_s3") / "catalog", *store) as url:
+        yield Client(url)
+
+
+@pytest.fixture(params=["embedded", "http", "embedded-s3", "http-s3"])
 def planner(request: pytest.FixtureRequest) -> Client:
-    """A client, once for each way to its planner."""
-    name = {"embedded": "embedded", "http": "served"}[request.param]
+    """A client, once for each way to its planner and each kind of storage."""
+    name = request.param.replace("http", "served").replace("-", "_")
     client: Client = request.getfixturevalue(name)
     return client
 

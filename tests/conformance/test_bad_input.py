@@ -22,6 +22,7 @@ from tests.strategies import Query
 
 if TYPE_CHECKING:
     from tests.conformance.engines import Engine
+    from tests.object_store.store import ObjectStore
 
 _SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
 _ROWS = pa.table({"id": [1, 2], "name": ["a", "b"]}, schema=_SCHEMA)
@@ -39,6 +40,17 @@ def client(tmp_path: Path) -> Client:
     client = Client(tmp_path / "catalog")
     client.catalog.write(_ROWS, namespace="ns", table="people", mode="create")
     return client
+
+
+@pytest.fixture(params=["local", "s3"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path, client: Client) -> Client:
+    """The same catalog, on each kind of storage."""
+    if request.param == "local":
+        return client
+    store: ObjectStore = request.getfixturevalue("object_store")
+    there = Client(tmp_path / "on_s3", data_root=store.bucket(), s3=store.settings)
+    there.catalog.write(_ROWS, namespace="ns", table="people", mode="create")
+    return there
 
 
 def _data(client: Client) -> Path:
@@ -119,29 +131,23 @@ def test_a_planner_that_does_not_answer_is_named(engine: Engine) -> None:
         engine.read(silent, "ns.people", Query())
 
 
-def _only_file(client: Client) -> Path:
-    (path,) = client.catalog.plan(namespace="ns", table="people").paths
-    return Path(path)
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated", "garbage"])
 def test_a_damaged_file_is_named_with_the_plan_that_lists_it(
-    engine: Engine, client: Client, damage: str
+    engine: Engine, stored: Client, damage: str
 ) -> None:
-    path = _only_file(client)
-    whole = path.read_bytes()
-    match damage:
-        case "missing":
-            path.unlink()
-        case "truncated":
-            path.write_bytes(whole[:-20])
-        case "garbage":
-            path.write_bytes(b"\0" * len(whole))
+    plan = stored.catalog.plan(namespace="ns", table="people")
+    (path,), storage = plan.paths, plan.storage
+    with storage.open_input(path) as opened:
+        whole = opened.read()
+    storage.delete([path])
+    if damage != "missing":
+        with storage.open_output(path) as out:
+            out.write(whole[:-20] if damage == "truncated" else b"\0" * len(whole))
     with pytest.raises(
         Exception, match=r"data file .*ReadPlan\(ns\.people at snapshot 1"
     ) as raised:
-        engine.read(client, "ns.people", Query())
-    assert str(path) in str(raised.value)
+        engine.read(stored, "ns.people", Query())
+    assert path in str(raised.value)
     if engine.name != "ray":
         # Ray wraps what its tasks raise.
         assert isinstance(raised.value, DataFileError)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.oracle import Dialect, Row
 
 _ROWS_PER_FILE = 1_000_000
+# A file takes some ten milliseconds there, and an example is made of many.
+_ON_S3 = 1 / 6
 
 
 def build(planner: Client, table: str, case: Case) -> None:
@@ -67,14 +69,18 @@ def _float_columns(case: Case) -> set[str]:
     return {f.name for f in case.spec.schema if pa.types.is_floating(f.type)}
 
 
-def _scaled(engine: Engine) -> int:
-    return max(2, int(settings.default.max_examples * engine.examples)) if settings.default else 2
+def _scaled(engine: Engine, planner: Client) -> int:
+    """How many examples an engine, and a kind of storage, can afford."""
+    (catalog,) = planner.catalog.list_catalogs()
+    share = _ON_S3 if (catalog.data_root or "").startswith("s3://") else 1
+    most = settings.default.max_examples if settings.default else 0
+    return max(2, int(most * engine.examples * share))
 
 
 def test_predicates_of_this_project_keep_the_oracles_rows(
     engine: Engine, planner: Client, fresh: Callable[[], str], tally: Tally
 ) -> None:
-    @settings(max_examples=_scaled(engine), suppress_health_check=list(HealthCheck))
+    @settings(max_examples=_scaled(engine, planner), suppress_health_check=list(HealthCheck))
     @given(cases(replaces=True))
     def property_(case: Case) -> None:
         table = fresh()
@@ -91,7 +97,7 @@ def test_an_engines_own_filters_mean_what_the_engine_means(
 ) -> None:
     own = engine.name if engine.name != "arrow" else None
 
-    @settings(max_examples=_scaled(engine), suppress_health_check=list(HealthCheck))
+    @settings(max_examples=_scaled(engine, planner), suppress_health_check=list(HealthCheck))
     @given(cases(engine=own))  # type: ignore[arg-type]  # an engine's name
     def property_(case: Case) -> None:
         table = fresh()

@@ -30,8 +30,8 @@ from io_core.predicate import (
     Or,
     Predicate,
     bind,
-    to_arrow,
 )
+from io_core.predicate_arrow import to_arrow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -144,7 +144,7 @@ def is_valid(expr: daft.Expression) -> bool:
 def kept_by(predicate: Predicate | None) -> set[int]:
     if predicate is None:
         return set(range(_HEIGHT))
-    found = NUMBERED.filter(to_arrow(bind(predicate, SCHEMA), SCHEMA))
+    found = NUMBERED.filter(to_arrow(bind(predicate, SCHEMA), SCHEMA).expression)
     return set(found["row"].to_pylist())
 
 

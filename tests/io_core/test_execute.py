@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,11 +15,12 @@ from hypothesis import strategies as st
 
 from io_core.deletes import encode, union
 from io_core.errors import DataFileError, UnsupportedError
-from io_core.execute import read_plan
+from io_core.execute import execute, read_plan
 from io_core.formats import parquet
 from io_core.key_codes import fingerprint
-from io_core.key_files import KeyedFile, codes_of, keys_at
-from io_core.key_index import KeyIndex, NewFile, kills
+from io_core.key_files import KeyedFile, codes_of, columns_at, keys_at
+from io_core.key_index import KeyIndex, NewFile, kills, rows_at
+from io_core.merge_order import merge_plan, ranks
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import parse
 from io_core.schema import encode_schema
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from io_core.deletes import Positions
+    from io_core.key_index import Locations
+    from io_core.merge_order import OrderKey
 
 BOTH_OF_TWO = encode(np.array([0, 1], np.uint32), 2)
 KEYED = TableSpec(pa.schema([("k", pa.int64()), ("v", pa.string())]), ("k",))
@@ -64,6 +69,7 @@ def planned(folder: Path, spec: TableSpec, history: Sequence[Commit]) -> ReadPla
         schema_serialized=encode_schema(spec.schema),
         merge_keys=list(spec.merge_keys),
         requires_mor=True,
+        mor_plan=merge_plan(spec.schema),
     )
     return ReadPlan(header, pa.Table.from_pylist(listed, schema=FILE_COLUMNS))
 
@@ -72,6 +78,20 @@ def with_sets(plan: ReadPlan, sets: Sequence[bytes | None]) -> ReadPlan:
     index = plan.files.schema.get_field_index("deletes")
     held = pa.array(sets, pa.binary())
     return ReadPlan(plan.header, plan.files.set_column(index, "deletes", held))
+
+
+def keys_in(files: list[KeyedFile], ordinal: int, places: Positions) -> pa.Table:
+    return keys_at(files[ordinal], places)
+
+
+def order_in(
+    files: list[KeyedFile], order: Sequence[OrderKey], ordinal: int, places: Positions
+) -> pa.Table:
+    return columns_at(files[ordinal], [key.column for key in order], places)
+
+
+def rank(files: list[KeyedFile], order: Sequence[OrderKey], locations: Locations) -> Locations:
+    return ranks(rows_at(locations, functools.partial(order_in, files, order)), order)
 
 
 def delete_sets(plan: ReadPlan) -> list[bytes | None]:
@@ -85,12 +105,11 @@ def delete_sets(plan: ReadPlan) -> list[bytes | None]:
         name = fingerprint(plan.schema, plan.merge_keys)
         index, dead = KeyIndex(name), [b""] * len(rows)
 
-        def fetch(ordinal: int, places: Positions, files: list[KeyedFile] = files) -> pa.Table:
-            return keys_at(files[ordinal], places)
-
+        fetch = functools.partial(keys_in, files)
+        by = functools.partial(rank, files, plan.merge_order) if plan.merge_order else None
         for i, row in enumerate(rows):
             new = NewFile(i, codes_of(files[i]), row["delta_type"] == "delete")
-            done = kills(index, row["stream_position"], name, [new], fetch)
+            done = kills(index, row["stream_position"], name, [new], fetch, by)
             index = done.after
             for ordinal, places in done.positions.items():
                 records = rows[ordinal]["record_count"]
@@ -184,3 +203,84 @@ def test_a_delete_set_of_another_file_drops_no_row(plan: ReadPlan) -> None:
     sets[0] = encode(np.array([0, 1], np.uint32), 40)
     with pytest.raises(DataFileError, match=r"0\.parquet does not fit its delete set.*40 rows"):
         read_plan(with_sets(plan, sets))
+
+
+def read_by(plan: ReadPlan, folder: Path, by: Sequence[str], rows: pa.Table) -> pa.Table:
+    """The plan's rows with a last delete by some columns."""
+    path = f"{folder}/by-{'-'.join(by)}.parquet"
+    parquet.write(rows, path)
+    delete = {
+        "path": path,
+        "content_type": "parquet",
+        "record_count": len(rows),
+        "delta_type": "delete",
+        "stream_position": 99,
+        "partition_id": plan.column("partition_id")[0],
+        "delete_columns": json.dumps(by),
+    }
+    listed = pa.Table.from_pylist([delete], schema=FILE_COLUMNS)
+    return read_plan(ReadPlan(plan.header, pa.concat_tables([plan.files, listed])))
+
+
+def test_a_delete_by_other_columns_is_read_beside_the_merge(plan: ReadPlan, tmp_path: Path) -> None:
+    found = read_by(plan, tmp_path, ["v"], pa.table({"v": ["a", "b"]}))
+    assert found.to_pylist() == [{"k": 2, "v": "d"}, {"k": 3, "v": "f"}]
+    found = read_by(plan, tmp_path, ["v", "k"], pa.table({"k": [2, 3], "v": ["d", "d"]}))
+    assert found.column("k").to_pylist() == [1, 3]
+
+
+@pytest.mark.parametrize("by", [["k"], ["v"], ["v", "k"]])
+def test_a_delete_that_lacks_a_column_it_matches_by_deletes_nothing_in_silence(
+    plan: ReadPlan, tmp_path: Path, by: list[str]
+) -> None:
+    with pytest.raises(DataFileError, match=r"lacks the column '[kv]'"):
+        read_by(plan, tmp_path, by, pa.table({"w": [1]}))
+
+
+def test_a_file_that_lacks_its_key_is_damaged(plan: ReadPlan, tmp_path: Path) -> None:
+    path = f"{tmp_path}/keyless.parquet"
+    parquet.write(pa.table({"v": ["a"]}), path)
+    files = plan.files.set_column(0, "path", pa.array([path, *plan.paths[1:]]))
+    with pytest.raises(DataFileError, match="lacks the column 'k'"):
+        read_plan(
+            ReadPlan(plan.header, files.set_column(4, "record_count", pa.array([1, 2, 2, 1])))
+        )
+
+
+def test_rows_come_batch_by_batch_and_files_behind_the_limit_stay_closed(tmp_path: Path) -> None:
+    count = 3 * parquet.ROW_GROUP_ROWS
+    rows = pa.table({"k": np.arange(count), "v": pa.array(["x"] * count)})
+    parquet.write(rows, f"{tmp_path}/0.parquet")
+    listed = {
+        "path": f"{tmp_path}/0.parquet",
+        "content_type": "parquet",
+        "record_count": count,
+        "delta_type": "upsert",
+        "stream_position": 1,
+        "partition_id": "p",
+        "deletes": b"",
+    }
+    behind = {**listed, "path": "missing", "stream_position": 2}
+    files = pa.Table.from_pylist([listed, behind], schema=FILE_COLUMNS)
+    header = PlanHeader(
+        "ns",
+        "t",
+        schema_serialized=encode_schema(KEYED.schema),
+        merge_keys=["k"],
+        requires_mor=True,
+    )
+    pieces = list(execute(ReadPlan(header, files), row_limit=count))
+    assert [len(piece) for piece in pieces if len(piece)] == [parquet.ROW_GROUP_ROWS] * 3
+    assert list(execute(ReadPlan(header, files), row_limit=0)) == []
+
+
+def test_of_a_partition_whose_keys_are_not_asked_for_no_row_is_read(
+    plan: ReadPlan, tmp_path: Path
+) -> None:
+    damaged = f"{tmp_path}/keys-alone.parquet"
+    parquet.write(pa.table({"k": pa.array([1, 2, None], pa.int64())}), damaged)
+    files = plan.files.set_column(0, "path", pa.array([damaged, *plan.paths[1:]]))
+    asked = ReadPlan(plan.header, files)
+    found = read_plan(asked, predicate=parse({"eq": ["k", 3]}))
+    assert found.to_pylist() == [{"k": 3, "v": "f"}]
+    assert read_plan(asked, predicate=parse({"gt": ["k", 7]})).num_rows == 0

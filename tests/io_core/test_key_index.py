@@ -24,8 +24,8 @@ from io_core.key_index import (
     kills,
     tidy,
 )
-from io_core.merge import Delta, merge
 from tests.oracle import Commit, canonical, rows_of, table_of
+from tests.plain_merge import Delta, merge
 from tests.strategies import TYPES, TableSpec, histories
 
 if TYPE_CHECKING:

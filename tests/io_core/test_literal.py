@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io_core.literal import dump_array, dump_literal, kind_of, load_array, locate
+from io_core.literal import dump_array, dump_literal, kind_of, load_array, locate, ordinal
 from tests.oracle import canonical, rows_of, table_of
 from tests.strategies import TYPES, wire_literal
 
@@ -40,6 +40,10 @@ BERLIN = "Europe/Berlin"
         ("a", pa.large_string(), "a"),
         ("YWI=", pa.binary(), b"ab"),
         (b"ab", pa.large_binary(), b"ab"),
+        ("YWI=", pa.binary(2), b"ab"),
+        ("a", pa.string_view(), "a"),
+        (b"a", pa.binary_view(), b"a"),
+        ("1.5", pa.decimal64(9, 2), Decimal("1.50")),
         ("2025-03-01", pa.date32(), dt.date(2025, 3, 1)),
         (dt.date(2025, 3, 1), pa.date64(), dt.date(2025, 3, 1)),
         ("2025-03-01T00:00:00", pa.date32(), dt.date(2025, 3, 1)),
@@ -104,6 +108,9 @@ def test_nanoseconds_are_read_with_all_nine_digits() -> None:
         ("1969-12-31T23:59:59.5", pa.timestamp("s"), dt.datetime(1969, 12, 31, 23, 59, 59)),
         ("12:00:00.000000001", pa.time64("us"), dt.time(12)),
         ("PT0.5S", pa.duration("s"), dt.timedelta(0)),
+        (b"abc", pa.binary(2), b"ab"),
+        (b"b", pa.binary(2), b"a\xff"),
+        (b"b\x00", pa.binary(3), b"a\xff\xff"),
     ],
 )
 def test_a_literal_between_two_values_is_placed_after_the_lower_one(
@@ -123,6 +130,8 @@ def test_a_literal_between_two_values_is_placed_after_the_lower_one(
         ("-Infinity", pa.int64()),
         (-(10**40), pa.decimal128(12, 3)),
         ("0001-01-01", pa.timestamp("ns")),
+        (b"", pa.binary(2)),
+        (b"\x00", pa.binary(2)),
     ],
 )
 def test_a_literal_below_the_whole_type_has_no_value_below_it(
@@ -205,6 +214,20 @@ def test_python_numpy_and_arrow_values_are_written_as_json_scalars(
     value: object, text: object
 ) -> None:
     assert dump_literal(value) == text
+
+
+def test_a_date_in_milliseconds_that_is_no_whole_day_keeps_its_time() -> None:
+    noon = pa.array([43_200_000, 0, None], pa.int64()).cast(pa.date64())
+    assert dump_array(noon) == ["1970-01-01T12:00:00.000", "1970-01-01T00:00:00.000", None]
+    assert dump_array(noon.slice(1)) == ["1970-01-01", None]
+    assert [ordinal(s) for s in load_array(dump_array(noon), pa.date64())] == [43_200_000, 0, None]
+
+
+def test_values_stand_in_the_order_of_their_type() -> None:
+    days = pa.array([dt.date(2025, 1, 1), dt.date(2024, 1, 1), None], pa.date32())
+    assert [ordinal(s) for s in days] == [20089, 19723, None]
+    assert ordinal(pa.scalar(-1, pa.duration("ns"))) == -1
+    assert ordinal(pa.scalar("é")) == "é"
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, object(), 1 + 2j])

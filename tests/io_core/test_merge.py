@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from io_core.keys import last_of_each, row_codes
-from io_core.merge import Delta, merge
+from io_core.merge import MergeFile, living
+from io_core.merge_order import OrderKey
 from tests.oracle import Commit, Row, canonical, rows_of, table_of
+from tests.plain_merge import Delta, merge
 from tests.strategies import TYPES, TableSpec, histories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 KEYED = pa.schema([("k", pa.int64()), ("v", pa.string())])
 
@@ -25,7 +31,30 @@ def rows(*values: tuple[Any, ...], schema: pa.Schema = KEYED) -> pa.Table:
 
 # Any: as above.
 def merged(*deltas: Delta, keys: tuple[str, ...] = ("k",)) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in merge(deltas, keys).to_pylist()]
+    """The rows that live, by their keys alone, and by a merge of the whole rows."""
+    found = [tuple(row.values()) for row in lived(deltas, keys).to_pylist()]
+    assert found == [tuple(row.values()) for row in merge(deltas, keys).to_pylist()]
+    return found
+
+
+def lived(
+    deltas: Sequence[Delta],
+    keys: Sequence[str],
+    order: Sequence[OrderKey] = (),
+    matching: pc.Expression | None = None,
+) -> pa.Table:
+    schema = next(d.rows.schema for d in deltas if not d.delete_columns)
+
+    def read(file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        rows = deltas[file].rows.select(columns)
+        wanted = pa.schema([schema.field(c) for c in columns])
+        # Two rows at a time.
+        yield from (rows.slice(i, 2).cast(wanted) for i in range(0, max(1, len(rows)), 2))
+
+    files = [MergeFile(d.position, d.delete_columns) for d in deltas]
+    masks = living(files, keys, read, order=order, matching=matching)
+    held = zip(deltas, masks, strict=True)
+    return pa.concat_tables(d.rows.filter(m) for d, m in held if not d.delete_columns)
 
 
 def keys_of(*values: int | None) -> pa.Table:
@@ -36,32 +65,50 @@ def keys_of(*values: int | None) -> pa.Table:
 def keyed_specs(draw: st.DrawFn) -> TableSpec:
     types = draw(st.lists(st.sampled_from([pa.int64(), pa.string(), pa.date32()]), min_size=1))
     fields = [(f"k{i}", t) for i, t in enumerate(types[:3])]
-    value = draw(st.sampled_from(list(TYPES)))
-    return TableSpec(pa.schema([*fields, ("v", value)]), tuple(name for name, _ in fields))
+    values = [(f"v{i}", draw(st.sampled_from(list(TYPES)))) for i in range(2)]
+    order = draw(st.dictionaries(st.sampled_from(["v0", "v1"]), st.booleans()))
+    schema = pa.schema([*fields, *values])
+    return TableSpec(schema, tuple(n for n, _ in fields), order=tuple(sorted(order.items())))
 
 
 @st.composite
-def files(draw: st.DrawFn, spec: TableSpec, history: tuple[Commit, ...]) -> list[Delta]:
+def deletes_by_values(draw: st.DrawFn, spec: TableSpec) -> Commit:
+    """A delete by other columns than the keys, or by one of them."""
+    by = draw(st.lists(st.sampled_from(spec.schema.names), min_size=1, max_size=2, unique=True))
+    pools = {n: st.sampled_from([*TYPES[spec.schema.field(n).type], None]) for n in by}
+    rows = draw(st.lists(st.fixed_dictionaries(pools), max_size=4))
+    return Commit("delete", tuple(rows), () if set(by) == set(spec.merge_keys) else tuple(by))
+
+
+@st.composite
+def files(draw: st.DrawFn, spec: TableSpec, history: Sequence[Commit]) -> list[Delta]:
     """The history as files: each commit cut into one to three of one position."""
     deltas = []
     for position, commit in enumerate(history, start=1):
-        is_delete = commit.mode == "delete"
-        table = table_of(commit.rows, spec.delete_schema if is_delete else spec.schema)
+        by = commit.by or (spec.merge_keys if commit.mode == "delete" else ())
+        names = by or spec.schema.names
+        table = table_of(commit.rows, pa.schema([spec.schema.field(n) for n in names]))
         cuts = sorted(draw(st.lists(st.integers(0, len(table)), max_size=2)))
         for start, end in zip([0, *cuts], [*cuts, len(table)], strict=True):
-            columns = spec.merge_keys if is_delete else ()
-            deltas.append(Delta(table.slice(start, end - start), position, columns))
+            deltas.append(Delta(table.slice(start, end - start), position, by))
     return deltas
 
 
+@settings(max_examples=settings().max_examples * 85)
 @given(st.data())
-def test_a_merge_leaves_what_the_oracles_dict_leaves(data: st.DataObject) -> None:
+def test_what_lives_is_what_the_oracles_dict_holds(data: st.DataObject) -> None:
     spec = data.draw(keyed_specs())
-    history = data.draw(histories(spec))
+    history = list(data.draw(histories(spec)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        history.insert(data.draw(st.integers(0, len(history))), data.draw(deletes_by_values(spec)))
     deltas = [Delta(spec.schema.empty_table(), 0), *data.draw(files(spec, history))]
     wanted = spec.table().apply(history)
-    got = rows_of(merge(deltas, spec.merge_keys))
+    order = [OrderKey(*one) for one in spec.order]
+    got = rows_of(lived(deltas, spec.merge_keys, order))
     assert canonical(got, ordered=True) == canonical(wanted, ordered=True)
+    if not order:
+        plain = rows_of(merge(deltas, spec.merge_keys))
+        assert canonical(plain, ordered=True) == canonical(wanted, ordered=True)
 
 
 def test_a_null_key_equals_a_null_key_and_not_the_empty_string() -> None:
@@ -138,6 +185,50 @@ def test_the_workings_of_an_example_history() -> None:
         Delta(rows((1, "a4")), 4),
     ]
     assert merged(*deltas) == [(3, "c1"), (2, "b2"), (1, "a4")]
+
+
+def test_merge_order_decides_within_a_position_and_never_against_a_higher_one() -> None:
+    schema = pa.schema([("k", pa.int64()), ("v", pa.int64())])
+    one = rows((1, 5), (1, 9), (2, 1), (1, 7), schema=schema)
+    two = rows((1, 9), (2, 0), (3, 3), schema=schema)
+    for largest, wanted in ((True, [(2, 1), (1, 9), (3, 3)]), (False, [(1, 5), (2, 0), (3, 3)])):
+        found = lived([Delta(one, 4), Delta(two, 4)], ["k"], [OrderKey("v", largest)])
+        assert [tuple(row.values()) for row in found.to_pylist()] == wanted
+    later = rows((1, 0), schema=schema)
+    found = lived([Delta(one, 4), Delta(later, 5)], ["k"], [OrderKey("v")])
+    assert found.to_pylist() == [{"k": 2, "v": 1}, {"k": 1, "v": 0}]
+
+
+def test_rows_that_their_keys_rule_out_take_no_part() -> None:
+    old, new = rows((1, "a"), (2, "b"), (3, "c")), rows((2, "d"), (4, "e"))
+    deltas = [Delta(old, 1), Delta(new, 2), Delta(keys_of(3), 3, ("k",))]
+    for ast, wanted in (
+        (pc.field("k") >= 2, [(2, "d"), (4, "e")]),
+        (pc.field("k") == 1, [(1, "a")]),
+        (pc.field("k") > 9, []),
+    ):
+        found = lived(deltas, ["k"], matching=ast)
+        assert [tuple(row.values()) for row in found.to_pylist()] == wanted
+
+
+def test_keys_without_codes_are_compared_themselves() -> None:
+    held = [pa.MonthDayNano([1, 0, 0]), None, pa.MonthDayNano([0, 1, 0])]
+    table = pa.table({"k": pa.array(held * 2, pa.month_day_nano_interval()), "v": range(6)})
+    assert lived([Delta(table, 1)], ["k"]).column("v").to_pylist() == [3, 4, 5]
+
+
+def test_only_the_keys_are_read_of_rows_that_nothing_else_decides_on() -> None:
+    read_columns = []
+    held = [rows((1, "a"), (2, "b")), rows((2, "c")), keys_of(7)]
+
+    def read(file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        read_columns.append((file, *columns))
+        yield held[file].select(columns)
+
+    files = [MergeFile(1), MergeFile(2), MergeFile(3, ("k",))]
+    masks = living(files, ["k"], read, order=[OrderKey("v")])
+    assert [mask.tolist() for mask in masks] == [[True, False], [True], []]
+    assert sorted(read_columns) == [(0, "k"), (1, "k"), (2, "k")]
 
 
 # --- codes ----------------------------------------------------------------------------------------

@@ -14,8 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from io_core import formats
 from io_core.errors import DataFileError
-from io_core.formats.parquet import entry_of, nan_counts, read, write
+from io_core.formats import FileRef
+from io_core.formats.parquet import entry_of, write
+from io_core.formats.statistics import nan_counts
 from io_core.literal import load_array
 from io_core.model import ColumnStats
 from io_core.schema import assign_field_ids
@@ -23,6 +26,7 @@ from tests.oracle import table_of
 from tests.strategies import TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NAN = float("nan")
@@ -36,11 +40,15 @@ MORE_TYPES: dict[pa.DataType, list[Any]] = {
     pa.time64("ns"): [0, 1, 86_399 * 10**9 + 999],
     pa.timestamp("s"): [-(10**9), 0, 10**18],
     pa.timestamp("ms", "UTC"): [-(10**6), 0, 10**18],
-    pa.duration("ns"): [dt.timedelta(0), -dt.timedelta(seconds=1), dt.timedelta(days=9)],
+    pa.duration("ns"): [0, -(10**9), 9 * 86_400 * 10**9],
     pa.decimal128(38, 0): [0, 10**37, -(10**37)],
     pa.decimal256(50, 3): [0, 10**40, -1],
 }
 ALL_TYPES = {**TYPES, **MORE_TYPES}
+
+
+def read(path: str, columns: Sequence[str], *, records: int | None, plan: str) -> pa.Table:
+    return formats.read(FileRef(path, records=records, plan=plan), columns)
 
 
 def stats_of(path: Path, table: pa.Table) -> ColumnStats:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.errors import SchemaValidationError
 from io_core.literal import dump_array, load_array
 from io_core.model import PartitionKey, PartitionScheme
 from io_core.partition import check_scheme, split, transform, value_bounds, value_type
@@ -96,6 +96,7 @@ def test_zoned_times_are_partitioned_by_their_utc_components() -> None:
         ("truncate", pa.string(), "unknown partition transform"),
         ("truncate(0)", pa.int64(), "unknown partition transform"),
         ("bucket(-1)", pa.int64(), "unknown partition transform"),
+        ("bucket(8, hive)", pa.int64(), "unknown partition transform"),
         (f"bucket({10**20})", pa.int64(), "unknown partition transform"),
         ("year(1)", pa.date32(), "unknown partition transform"),
         ("unknown", pa.int64(), "unknown partition transform"),
@@ -114,9 +115,51 @@ def test_a_scheme_that_cannot_be_computed_is_refused(
         check_scheme(scheme(text), pa.schema([("x0", dtype)]))
 
 
-def test_icebergs_bucket_is_named_as_unsupported() -> None:
-    with pytest.raises(UnsupportedError, match="only the default bucket"):
-        check_scheme(scheme("bucket(8, iceberg)"), pa.schema([("x0", pa.int64())]))
+@pytest.mark.parametrize(
+    ("dtype", "value", "hashed"),
+    [
+        # Appendix B of the Iceberg specification, where the protocol agrees with it.
+        (pa.int32(), 34, 2017239379),
+        (pa.int64(), 34, 2017239379),
+        (pa.string(), "iceberg", 1210000089),
+        (pa.large_string(), "iceberg", 1210000089),
+        (pa.binary(), b"\x00\x01\x02\x03", -188683207),
+        # Of other types the protocol's writers hash Python's text.
+        (pa.bool_(), True, 1392991556),
+        (pa.string(), "2017-11-16", None),
+        (pa.date32(), dt.date(2017, 11, 16), None),
+    ],
+)
+def test_icebergs_bucket_hashes_as_the_protocols_writers_do(
+    dtype: pa.DataType, value: object, hashed: int | None
+) -> None:
+    (found, null) = transformed("bucket(2147483647, iceberg)", dtype, [value, None])
+    assert null is None
+    if hashed is None:
+        (text,) = transformed("bucket(2147483647, iceberg)", pa.string(), [str(value)])
+        assert found == text
+    else:
+        assert found == (hashed & 0x7FFFFFFF) % 2147483647
+    assert transformed("Bucket( 16, ICEBERG )", dtype, [value])[0] < 16
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_icebergs_bucket_takes_bytes_of_every_length(length: int) -> None:
+    wanted = [0, 1009084850, 465557343, 870159354, 1139631978, 1755028214, 1635893381, 138189574, 1239272644]  # fmt: skip
+    found = transformed("bucket(2147483647, iceberg)", pa.binary(), [b"abcdefgh"[:length]])
+    assert found == [wanted[length]]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_icebergs_bucket_of_many_integers_is_that_of_their_bytes(values: list[int]) -> None:
+    text = "bucket(1000, iceberg)"
+    raw = [v.to_bytes(8, "little", signed=True) for v in values]
+    assert transformed(text, pa.int64(), values) == transformed(text, pa.binary(), raw)
+
+
+def test_icebergs_bucket_takes_no_integers_beyond_its_own() -> None:
+    with pytest.raises(SchemaValidationError, match="does not fit column 'x0' of type uint64"):
+        check_scheme(scheme("bucket(8, iceberg)"), pa.schema([("x0", pa.uint64())]))
 
 
 def test_a_scheme_needs_keys_that_are_top_level_columns() -> None:
@@ -127,6 +170,13 @@ def test_a_scheme_needs_keys_that_are_top_level_columns() -> None:
         check_scheme(PartitionScheme((PartitionKey(("s", "a")),)), schema)
     with pytest.raises(SchemaValidationError, match="did you mean 'month'"):
         check_scheme(PartitionScheme((PartitionKey(("mnth",)),)), schema)
+
+
+def test_a_moment_without_a_text_has_no_bucket() -> None:
+    far = pa.array([2**60], pa.timestamp("s"))
+    key = PartitionKey(("x",), "bucket(8)")
+    with pytest.raises(SchemaValidationError, match="keep to the years 1 to 9999"):
+        transform(key, pa.chunked_array([far]), pa.int32())
 
 
 # --- splitting ------------------------------------------------------------------------------------
@@ -148,6 +198,18 @@ def test_rows_are_split_by_all_keys_together() -> None:
     table = pa.table({"x0": ["a|b", "a", "a|b"], "x1": ["c", "b|c", "c"], "n": [0, 1, 2]})
     parts = [p.column("n").to_pylist() for _, p in split(table, scheme(None, None), table.schema)]
     assert parts == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("dtype", [pa.string_view(), pa.binary_view()])
+def test_rows_with_view_types_are_split_too(dtype: pa.DataType) -> None:
+    views = pa.array(["a", "b", "a"]).cast(pa.string()).cast(dtype)
+    for column in ("x0", "other"):
+        table = pa.table({column: views, "n": [0, 1, 2]})
+        if column == "other":
+            table = table.append_column("x0", pa.array([1, 2, 1]))
+        parts = list(split(table, scheme(None), table.schema))
+        assert [p.schema for _, p in parts] == [table.schema] * 2
+        assert [p.column("n").to_pylist() for _, p in parts] == [[0, 2], [1]]
 
 
 def test_nan_is_one_partition() -> None:
@@ -179,6 +241,10 @@ def test_a_partitions_bounds_hold_for_all_of_its_rows(data: st.DataObject) -> No
         if found is not None:
             low, high = found.low[0], found.high[0]
             plain = column.filter(pc.equal(column, column)).drop_null()
+            image = found.image
+            assert image is None or set(image.of(plain).to_pylist()) <= set(
+                image.values.to_pylist()
+            )
             assert pc.all(pc.less_equal(low, plain), min_count=0).as_py() is not False
             assert pc.all(pc.greater_equal(high, plain), min_count=0).as_py() is not False
             assert found.null_count[0] in (-1, column.null_count)
@@ -219,10 +285,58 @@ def test_truncated_integers_bound_both_signs(
     assert found.null_count[0] == (3 if value is None else 0)
 
 
-@pytest.mark.parametrize("text", ["month", "day", "hour", "bucket(8)", "void"])
-def test_components_buckets_and_void_bound_nothing(text: str) -> None:
-    key, values = PartitionKey(("x",), text), pa.array([1], pa.int32())
-    assert value_bounds(key, values, np.array([1]), pa.timestamp("us")) is None
+@pytest.mark.parametrize("text", ["month", "day", "hour", "bucket(8)", "bucket(8, iceberg)"])
+def test_components_and_buckets_bound_no_range_but_know_of_nulls(text: str) -> None:
+    key, values = PartitionKey(("x",), text), pa.array([1, None], pa.int32())
+    found = value_bounds(key, values, np.array([1, 3]), pa.timestamp("us"))
+    assert found is not None
+    assert found.low.null_count == found.high.null_count == 2
+    assert found.null_count.tolist() == [0, 3]
+
+
+def test_void_says_nothing_not_even_that_rows_are_null() -> None:
+    key, values = PartitionKey(("x",), "void"), pa.nulls(1, pa.int64())
+    assert value_bounds(key, values, np.array([1]), pa.int64()) is None
+
+
+@pytest.mark.parametrize(
+    ("prefix", "above"),
+    [("ab", "ac"), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000"), ("\U0010ffff", None), ("", None)],
+)
+def test_truncated_text_ends_before_what_follows_it(prefix: str, above: str | None) -> None:
+    key = PartitionKey(("x",), "truncate(2)")
+    found = value_bounds(key, pa.array([prefix, None]), np.array([1, 1]), pa.string())
+    assert found is not None
+    assert (found.low.to_pylist(), found.high.to_pylist()) == ([prefix, None], [above, None])
+
+
+@pytest.mark.parametrize(("prefix", "above"), [(b"ab", b"ac"), (b"a\xff", b"b"), (b"\xff", None)])
+def test_truncated_bytes_end_before_what_follows_them(prefix: bytes, above: bytes | None) -> None:
+    key = PartitionKey(("x",), "truncate(2)")
+    found = value_bounds(key, pa.array([prefix]), np.array([1]), pa.binary())
+    assert found is not None
+    assert (found.low.to_pylist(), found.high.to_pylist()) == ([prefix], [above])
+
+
+@pytest.mark.parametrize(
+    ("zone", "low", "high"),
+    [
+        (None, "2025-01-01T00:00:00", "2025-12-31T23:59:59"),
+        ("UTC", "2025-01-01T00:00:00", "2025-12-31T23:59:59"),
+        ("Europe/Berlin", "2024-12-31T00:00:00", "2026-01-01T23:59:59"),
+    ],
+)
+def test_a_year_of_a_zoned_column_is_a_day_wider_because_writers_differ(
+    zone: str | None, low: str, high: str
+) -> None:
+    key = PartitionKey(("x",), "year")
+    dtype = pa.timestamp("s", zone)
+    found = value_bounds(key, pa.array([2025], pa.int32()), np.array([1]), dtype)
+    assert found is not None
+    assert (dump_array(found.low), dump_array(found.high)) == (
+        [low + "Z" * bool(zone)],
+        [high + "Z" * bool(zone)],
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,8 @@ from io_core.errors import PredicateError
 from io_core.predicate import (
     MAX_DEPTH,
     MAX_LIST,
+    MAX_NODES,
+    MAX_VALUES,
     And,
     Between,
     Compare,
@@ -26,16 +30,19 @@ from io_core.predicate import (
     Not,
     Or,
     Predicate,
+    Translation,
     admissible,
     bind,
     columns_of,
     conjoin,
     conjuncts,
     dump,
+    negate,
     parse,
     restrict,
-    to_arrow,
 )
+from io_core.predicate_arrow import to_arrow
+from io_core.predicate_python import to_python
 from tests.oracle import Row, canonical, matches, rows_of, table_of
 from tests.strategies import TYPES, predicates
 
@@ -107,6 +114,44 @@ def test_a_list_may_be_long_but_not_endless() -> None:
     assert parse({"in": ["x", [1] * MAX_LIST]}) == In("x", (1,) * MAX_LIST)
     with pytest.raises(PredicateError, match=f"{MAX_LIST + 1} values; at most {MAX_LIST}"):
         parse({"in": ["x", [1] * (MAX_LIST + 1)]})
+
+
+def test_a_tree_may_be_large_but_not_endless() -> None:
+    leaves = [{"eq": ["x", i]} for i in range(MAX_NODES - 1)]
+    assert dump(parse({"or": leaves})) == {"or": leaves}
+    with pytest.raises(PredicateError, match=f"too large: at most {MAX_NODES} nodes"):
+        parse({"or": [*leaves, {"is_null": "x"}]})
+    lists = [{"in": ["x", [1] * (MAX_VALUES // 4)]} for _ in range(4)]
+    assert parse({"or": lists}) is not None
+    with pytest.raises(PredicateError, match=f"{MAX_VALUES} listed values"):
+        parse({"or": [*lists, {"in": ["x", [1]]}]})
+
+
+def test_a_tree_that_holds_itself_is_refused() -> None:
+    tree: dict[str, Any] = {}
+    tree["and"] = [tree, tree]
+    with pytest.raises(PredicateError, match="too large"):
+        parse(tree)
+
+
+def test_the_largest_tree_is_applied_by_arrow() -> None:
+    leaves = tuple(Compare("gt" if i % 2 else "lt", "x", i) for i in range(MAX_NODES - 1))
+    bound = bind(Or(leaves), X)
+    expression = to_arrow(bound, X).expression
+    assert pa.table({"x": [5, None]}).filter(expression).num_rows == 1
+
+
+def test_a_tree_built_by_hand_nests_no_deeper_than_one_that_was_read() -> None:
+    tree: Predicate = IsNull("x")
+    for _ in range(MAX_DEPTH):
+        tree = Not(tree)
+    assert bind(tree, X) == IsNull("x")
+    with pytest.raises(PredicateError, match="deeper than"):
+        bind(Not(tree), X)
+    for _ in range(5_000):
+        tree = And((tree, IsNull("x")))
+    with pytest.raises(PredicateError, match="deeper than"):
+        bind(tree, X)
 
 
 @given(predicates(pa.schema([(f"c{i}", t) for i, t in enumerate(TYPES)])))
@@ -235,7 +280,7 @@ def test_binding_what_is_bound_changes_nothing() -> None:
 def kept(tree: dict[str, Any], table: pa.Table) -> pa.Table:
     parsed = parse(tree)
     assert parsed is not None
-    return table.filter(to_arrow(bind(parsed, table.schema), table.schema))
+    return table.filter(to_arrow(bind(parsed, table.schema), table.schema).expression)
 
 
 @given(st.data())
@@ -295,6 +340,8 @@ def test_a_dictionary_column_is_compared_by_its_values() -> None:
         (pa.duration("ns"), "PT0.000007S", dt.timedelta(microseconds=7)),
         (pa.large_string(), "a", "a"),
         (pa.large_binary(), "YQ==", b"a"),
+        (pa.binary(2), "YWI=", b"ab"),
+        (pa.decimal64(9, 2), "1.5", Decimal("1.5")),
         (pa.timestamp("s", "UTC"), "1970-01-01T00:00:07Z", 7),
     ],
 )
@@ -308,9 +355,62 @@ def test_types_that_histories_do_not_draw_are_compared_too(
     assert kept({"neq": ["x", literal]}, table).num_rows == 0
 
 
-def test_an_unbound_node_is_no_arrow_expression() -> None:
-    with pytest.raises(TypeError, match="not a bound predicate"):
-        to_arrow(Not(Compare("eq", "x", 1)), X)
+@pytest.mark.parametrize("dtype", [pa.string_view(), pa.binary_view()])
+def test_view_types_are_listed_through_types_that_arrow_knows(dtype: pa.DataType) -> None:
+    table = pa.table({"x": pa.array(["a", "b", None]).cast(pa.string()).cast(dtype)})
+    literal = "YQ==" if pa.types.is_binary_view(dtype) else "a"
+    for ast, wanted in (
+        ({"in": ["x", [literal]]}, [True, False, False]),
+        ({"gt": ["x", literal]}, [False, True, None]),
+    ):
+        predicate = parse(ast)
+        assert predicate is not None
+        mask = pc.field("x")
+        said = to_arrow(bind(predicate, table.schema), table.schema).expression
+        found = ds.dataset(table).scanner(columns={"m": said, "x": mask}).to_table()
+        assert found.column("m").to_pylist() == wanted
+
+
+def test_an_unbound_node_is_said_by_nobody() -> None:
+    for node in (Not(Compare("eq", "x", 1)), Not(Not(IsNull("x")))):
+        with pytest.raises(TypeError, match="not a bound predicate"):
+            to_arrow(node, X)
+        with pytest.raises(TypeError, match="not a bound predicate"):
+            to_python(node, X)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [({"a": 1}, True), (None, False), (pa.scalar(None, pa.struct([("a", pa.int8())])), False)],
+)
+def test_a_nested_value_is_only_asked_for_null_in_python_too(value: object, kept: bool) -> None:
+    schema = pa.schema([("s", pa.struct([("a", pa.int8())]))])
+    assert to_python(bind(Not(IsNull("s")), schema), schema).expression({"s": value}) is kept
+
+
+@pytest.mark.parametrize(
+    ("node", "wanted"),
+    [
+        (Not(IsNull("x")), IsNull("x")),
+        (IsNull("x"), Not(IsNull("x"))),
+        (Compare("gt", "x", 1), Compare("lte", "x", 1)),
+        (Between("x", 1, 2), Or((Compare("lt", "x", 1), Compare("gt", "x", 2)))),
+        (In("x", (1,)), Not(In("x", (1,)))),
+        (Or((IsNull("x"), Not(Not(In("x", (1,)))))), And((Not(IsNull("x")), Not(In("x", (1,)))))),
+        (Not(Or((IsNull("x"), Not(Not(IsNull("s")))))), Or((IsNull("x"), IsNull("s")))),
+        (Constant(True), Constant(False)),
+    ],
+)
+def test_a_negated_predicate_has_not_on_its_leaves_alone(
+    node: Predicate, wanted: Predicate
+) -> None:
+    assert negate(node) == wanted
+
+
+def test_a_translation_is_a_value() -> None:
+    said = to_python(bind(IsNull("x"), X), X)
+    assert said.exact
+    assert said == Translation(said.expression, exact=True)
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -356,6 +456,8 @@ def test_a_restricted_predicate_keeps_at_least_the_same_rows(data: st.DataObject
         parsed = parse(ast)
         assert parsed is not None
         bound = bind(parsed, schema)
-        wider = table.filter(to_arrow(restrict(bound, frozenset({"a"})), schema)).column("n")
-        narrow = table.filter(to_arrow(bound, schema)).column("n")
+        wider = table.filter(to_arrow(restrict(bound, frozenset({"a"})), schema).expression).column(
+            "n"
+        )
+        narrow = table.filter(to_arrow(bound, schema).expression).column("n")
         assert set(narrow.to_pylist()) <= set(wider.to_pylist())

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from io_core.formats.parquet import entry_of, nan_counts
+from io_core.formats.parquet import entry_of
+from io_core.formats.statistics import nan_counts
 from io_core.literal import load_array
 from io_core.model import ColumnStats, PartitionKey, PartitionScheme
-from io_core.partition import value_type
+from io_core.partition import transform, value_type
 from io_core.predicate import Not, bind, parse
 from io_core.prune import Verdict, file_bounds, partition_bounds, prune
 from tests.oracle import Row, matches, table_of
@@ -206,6 +207,7 @@ def test_a_long_list_rules_out_as_a_short_one_does() -> None:
     ]  # fmt: skip
     half_known = [ColumnStats(min=150), ColumnStats(min=250), ColumnStats(max=50)]
     assert verdict({"in": ["x", outside]}, INT, *half_known) == ["some", "none", "none"]
+    assert verdict({"in": ["x", outside]}, INT, ColumnStats(max=100)) == ["some"]
 
 
 @pytest.mark.parametrize(
@@ -278,6 +280,11 @@ def test_a_max_rules_out_floats_only_where_nan_was_counted() -> None:
     ]
     assert verdict({"lt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == ["all", "some", "some"]
     assert verdict({"gte": ["x", 0]}, FLOAT, counted, with_nan) == ["all", "all"]
+    assert verdict({"gte": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == [
+        "none",
+        "some",
+        "some",
+    ]
     assert verdict({"eq": ["x", "NaN"]}, FLOAT, counted, with_nan) == ["none", "some"]
     assert verdict({"neq": ["x", "NaN"]}, FLOAT, counted, with_nan) == ["all", "some"]
     only_nan = ColumnStats(null_count=0, nan_count=3)
@@ -344,11 +351,60 @@ def partitions(
         ({"gte": ["x", "2025-01-01"]}, "year", pa.timestamp("ns"), [2024, 2025, None], ["none", "all", "none"]),
         ({"eq": ["x", 15]}, "truncate(10)", pa.int64(), [0, 10, 20], ["none", "some", "none"]),
         ({"lt": ["x", 0]}, "truncate(10)", pa.int64(), [-10, 0, 10], ["all", "some", "none"]),
-        ({"eq": ["x", 15]}, "bucket(8)", pa.int64(), [0, 1], ["some", "some"]),
-        ({"eq": ["x", "2025-06-01"]}, "month", pa.date32(), [5, 6], ["some", "some"]),
+        ({"eq": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1, None], ["some", "none", "none"]),
+        ({"eq": ["x", 1.0]}, "bucket(8)", pa.int64(), [3, 5], ["some", "none"]),
+        ({"eq": ["x", 1]}, "bucket(8)", pa.float64(), [3, 5], ["none", "some"]),
+        ({"in": ["x", ["a", None]]}, "bucket(8)", pa.string(), [7, 1], ["some", "none"]),
+        ({"neq": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1, None], ["some", "some", "none"]),
+        ({"gt": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1], ["some", "some"]),
+        ({"not": {"in": ["x", [1]]}}, "bucket(8)", pa.int64(), [3, 1], ["some", "some"]),
+        ({"is_null": "x"}, "bucket(8)", pa.int64(), [3, None], ["none", "all"]),
+        ({"eq": ["x", 34]}, "bucket(16, iceberg)", pa.int64(), [3, 4], ["some", "none"]),
+        ({"eq": ["x", "2025-01-01"]}, "bucket(8)", pa.timestamp("us"), [6, 7], ["some", "none"]),
+        ({"eq": ["x", "2025-01-01"]}, "bucket(8)", pa.timestamp("us", "UTC"), [6, 7], ["some", "some"]),
+        ({"eq": ["x", "2025-06-01"]}, "month", pa.date32(), [5, 6], ["none", "some"]),
+        ({"gt": ["x", "2025-06-01"]}, "month", pa.date32(), [5, 6], ["some", "some"]),
+        ({"between": ["x", "2025-06-01", "2025-06-30"]}, "month", pa.date32(), [5, 6], ["some", "some"]),
+        ({"in": ["x", ["2025-06-01", "2024-05-02"]]}, "day", pa.date32(), [1, 2, 3], ["some", "some", "none"]),
+        ({"eq": ["x", "2025-06-01T13:30:00"]}, "hour", pa.timestamp("ms"), [13, 14], ["some", "none"]),
+        ({"eq": ["x", "2025-06-01T13:30:00Z"]}, "hour", pa.timestamp("ms", "UTC"), [13, 14], ["some", "none"]),
+        ({"eq": ["x", "2025-06-01T13:30:00Z"]}, "hour", pa.timestamp("ms", "Asia/Tokyo"), [13, 22], ["some", "some"]),
+        ({"lt": ["x", "2025-01-01T00:00:00Z"]}, "year", pa.timestamp("s", "Asia/Tokyo"), [2024, 2025, 2026], ["some", "some", "none"]),
+        ({"is_null": "x"}, "month", pa.date32(), [5, None], ["none", "all"]),
+        ({"eq": ["x", "abc"]}, "truncate(2)", pa.string(), ["ab", "abc", "b", None], ["some", "none", "none", "none"]),
+        ({"gt": ["x", "b"]}, "truncate(2)", pa.string(), ["ab", "b", "ba"], ["none", "some", "all"]),
+        ({"lt": ["x", "b"]}, "truncate(2)", pa.string(), ["ab", "b"], ["all", "none"]),
+        ({"eq": ["x", "YWJj"]}, "truncate(2)", pa.binary(), ["YWI=", "YWM="], ["some", "none"]),
+        ({"is_null": "x"}, "void", pa.int64(), [None], ["some"]),
+        ({"eq": ["x", 1]}, "void", pa.int64(), [None], ["some"]),
     ],
 )  # fmt: skip
 def test_partition_values_rule_files_out(
     ast: Ast, transform: str, dtype: pa.DataType, values: list[Any], wanted: list[str]
 ) -> None:
     assert partitions(ast, transform, dtype, values) == wanted
+
+
+def test_zeros_of_both_signs_fall_into_two_buckets_and_are_one_value() -> None:
+    assert transform_of("bucket(64)", pa.float64(), [0.0, -0.0]) == [7, 25]
+    found = partitions({"eq": ["x", 0]}, "bucket(64)", pa.float64(), [7, 25, 15])
+    assert found == ["some", "some", "none"]
+    assert partitions({"eq": ["x", 1]}, "bucket(64)", pa.float64(), [7, 25]) == ["none", "none"]
+    found = partitions({"in": ["x", [-0.0]]}, "bucket(64)", pa.float64(), [7, 25, 15])
+    assert found == ["some", "some", "none"]
+
+
+def test_a_long_list_finds_its_buckets_as_a_short_one_does() -> None:
+    for dtype in (pa.int64(), pa.string(), pa.large_string()):
+        values = [str(i) if dtype != pa.int64() else i for i in range(40)]
+        held = set(transform_of("bucket(1000)", dtype, values))
+        wanted = ["some" if b in held else "none" for b in range(1000)]
+        assert partitions({"in": ["x", values]}, "bucket(1000)", dtype, list(range(1000))) == wanted
+
+
+# Any: values of the column's type.
+def transform_of(text: str, dtype: pa.DataType, values: list[Any]) -> list[Any]:
+    key = PartitionKey(("x",), text)
+    column = pa.chunked_array([pa.array(values, dtype)])
+    found = transform(key, column, value_type(key, pa.schema([("x", dtype)])))
+    return list(found.to_pylist())

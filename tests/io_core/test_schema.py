@@ -115,7 +115,7 @@ def test_field_lists_keep_nullability_ids_keys_and_docs(data: st.DataObject) -> 
         ("AAAA", "no base64 of an Arrow IPC schema"),
         ("not base64", "no base64 of an Arrow IPC schema"),
         (pa.schema([("a", pa.int8()), ("A", pa.int8())]), "differ in case only"),
-        (pa.schema([("a", pa.int8()), ("a", pa.int8())]), "'a' and 'a'"),
+        (pa.schema([("a", pa.int8()), ("a", pa.int8())]), "several columns 'a'"),
         (pa.schema([("", pa.int8())]), "needs a name"),
         (
             [SchemaField("x", "int8", consistency_type="strict")],
@@ -137,22 +137,6 @@ def test_an_unreadable_definition_is_refused(
     definition: str | list[SchemaField] | pa.Schema, problem: str
 ) -> None:
     with pytest.raises(SchemaValidationError, match=problem):
-        schema_of(definition)
-
-
-@pytest.mark.parametrize(
-    "definition",
-    [
-        [SchemaField("x", "int8", merge_order={"sort_order": "ascending"})],
-        [SchemaField("x", "int8", is_event_time=True)],
-        pa.schema([pa.field("x", pa.int8(), metadata={"DELTACAT:merge_order": "e30="})]),
-        pa.schema([pa.field("x", pa.int8(), metadata={"DELTACAT:event_time": "true"})]),
-    ],
-)
-def test_what_the_protocol_knows_and_this_release_does_not_is_said(
-    definition: list[SchemaField] | pa.Schema,
-) -> None:
-    with pytest.raises(UnsupportedError, match=r"column 'x': .* is not supported yet"):
         schema_of(definition)
 
 
@@ -199,7 +183,7 @@ def test_defaults_are_kept_as_the_published_clients_read_them() -> None:
     assert msgspec.msgpack.decode(packed) == b"\x00\x01"
 
 
-@pytest.mark.parametrize("dtype", OTHER[2:], ids=str)
+@pytest.mark.parametrize("dtype", OTHER[2:-1], ids=str)
 def test_columns_without_literals_have_no_default(dtype: pa.DataType) -> None:
     (shape,) = fields_of(pa.schema([("x", dtype)]))
     with pytest.raises(UnsupportedError, match=r"column 'x': columns of type .* cannot have"):

@@ -21,12 +21,15 @@ from io_core.sink import OpenSink, Sink, write_schema
 from planner_client import Client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAN = float("nan")
 # Any: keyword arguments of every call.
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 TABLE = TableRef("ns", "t")
+# A table whose schema no write changes.
+FIXED = {"schema_evolution_mode": "manual", "default_schema_consistency_type": "coerce"}
 ROWS = pa.table({"id": [3, 1, 2], "v": ["c", None, "b"], "x": [1.0, NAN, None]})
 
 
@@ -116,6 +119,26 @@ def test_files_roll_within_each_partition(client: Client) -> None:
     assert client.catalog.read(**WHERE).equals(table)
 
 
+def test_batches_are_written_while_more_of_them_come(client: Client) -> None:
+    make(client, partition_scheme={"keys": [{"key": ["v"]}]})
+    sink = Sink(TABLE, client, mode="add", rows_per_file=10).open()
+    seen: list[int] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for at in range(0, 60, 6):
+            seen.append(len(files_of(client)))
+            part = [("a", "b")[i % 2] for i in range(6)]
+            rows = {"id": list(range(at, at + 6)), "v": part, "x": [0.5] * 6}
+            yield pa.RecordBatch.from_pydict(rows)
+
+    entries = list(sink.write_batches(batches()))
+    assert seen == [0, 0, 0, 0, 2, 2, 2, 4, 4, 4]
+    assert [(e.partition_values, e.record_count) for e in entries] == [(["a"], 10), (["b"], 10)] * 3
+    sink.commit(entries)
+    found = client.catalog.read(**WHERE).to_pydict()
+    assert found["id"] == [*range(0, 60, 2), *range(1, 60, 2)]
+
+
 def test_nothing_is_visible_before_the_commit_and_everything_after(client: Client) -> None:
     make(client)
     sink = Sink(TABLE, client).open()
@@ -157,6 +180,7 @@ def test_an_aborted_sink_leaves_no_row_and_no_file(client: Client) -> None:
             "'id' of ns.t is required and holds nulls",
         ),
         (pa.table({"v": ["a"]}), "the rows lack id, which ns.t requires"),
+        (pa.table([[1], [2]], names=["id", "id"]), "several columns 'id': rename one"),
     ],
 )
 def test_a_write_that_does_not_fit_leaves_nothing(
@@ -165,11 +189,84 @@ def test_a_write_that_does_not_fit_leaves_nothing(
     schema = pa.schema(
         [pa.field("id", pa.int32(), nullable=False), ("v", pa.string()), ("x", pa.float64())]
     )
-    make(client, schema)
+    make(client, schema, table_version_properties=FIXED)
     with pytest.raises(SchemaValidationError, match=problem):
         client.catalog.write(rows, **WHERE)
     assert files_of(client) == []
     assert client.catalog.read(**WHERE).num_rows == 0
+
+
+def _inside(rows: list[Any], *, of: str) -> tuple[pa.Schema, pa.Table]:
+    """A table with a required part inside of its column, and rows whose types do not say so."""
+    part = pa.field({"map": "value", "list": "item"}.get(of, "part"), pa.int8(), nullable=False)
+    loose = part.with_nullable(True)
+    made = {
+        "list": pa.list_,
+        "pair": lambda f: pa.list_(f, 2),
+        "map": lambda f: pa.map_(pa.string(), f),
+        "struct": lambda f: pa.struct([f]),
+        "list of struct": lambda f: pa.list_(pa.struct([f])),
+    }[of]
+    table = pa.schema([("id", pa.int64()), ("c", made(part))])
+    return table, pa.table({"c": pa.array(rows, made(loose))})
+
+
+@pytest.mark.parametrize(
+    ("of", "rows", "name"),
+    [
+        ("list", [[1], [None]], "c.item"),
+        ("pair", [[1, None]], "c.part"),
+        # Arrow would not read it back.
+        ("pair", [None, [1, 2]], "c.part"),
+        ("map", [[("k", None)]], "c.value"),
+        ("struct", [{"part": None}], "c.part|field 'part'"),
+        ("list of struct", [[{"part": 1}, {"part": None}]], "part"),
+    ],
+)
+def test_a_null_where_something_inside_is_required_is_refused(
+    client: Client, of: str, rows: list[Any], name: str
+) -> None:
+    schema, table = _inside(rows, of=of)
+    make(client, schema)
+    with pytest.raises(SchemaValidationError, match=name):
+        client.catalog.write(table, **WHERE)
+    assert files_of(client) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "rows"),
+    [
+        ("list", [None, [], [1]]),
+        ("map", [None, [("k", 1)]]),
+        ("struct", [None, {"part": 1}]),
+        ("list of struct", [None, [None], [{"part": 1}]]),
+    ],
+)
+def test_what_is_required_inside_of_a_null_is_not_missing(
+    client: Client, of: str, rows: list[Any]
+) -> None:
+    schema, table = _inside(rows, of=of)
+    make(client, schema)
+    client.catalog.write(table, **WHERE)
+    client.catalog.write(pa.table({"id": [1]}), **WHERE)
+    client.catalog.write(pa.table({"c": [None]}), **WHERE)
+    assert client.catalog.read(**WHERE).column("c").to_pylist() == [*rows, None, None]
+
+
+def test_rows_without_a_partition_value_have_a_partition_of_their_own(client: Client) -> None:
+    rows = pa.table({"p": [None, "a", None], "v": [1, 2, 3]})
+    client.catalog.write(rows, **WHERE, partition_scheme={"keys": [{"key": ["p"]}]})
+    plan = client.catalog.plan(**WHERE)
+    assert plan.column("partition:0") == [None, "a"]
+    assert client.catalog.read(**WHERE).column("v").to_pylist() == [1, 3, 2]
+
+
+def test_no_rows_are_no_file_and_no_column(client: Client) -> None:
+    make(client)
+    none = pa.table({"id": pa.array([], pa.int64()), "new": pa.array([], pa.int8())})
+    done = client.catalog.write(none, **WHERE)
+    assert (done.files_registered, done.total_records) == (0, 0)
+    assert client.catalog.read(**WHERE).column_names == ROWS.column_names
 
 
 def test_a_commit_that_is_refused_leaves_no_file(client: Client) -> None:

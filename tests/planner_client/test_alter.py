@@ -144,7 +144,7 @@ def test_properties_and_texts_of_a_table_are_set_one_by_one(
     found = catalog.describe_table(**where)
     assert (found.description, found.table_properties) == ("legs", {"b": 2, "c": [3]})
     assert found.properties == {
-        "schema_evolution_mode": "manual",
+        "schema_evolution_mode": "auto",
         "read_optimization_level": "max",
     }
     catalog.alter_table(**where, table_version_description="the first")
@@ -157,7 +157,7 @@ def test_a_new_version_begins_with_its_tables_properties(catalog: Catalog, ns: s
         namespace=ns, table="p", schema=ROWS.schema, table_properties={"owner": "me"}
     )
     found = catalog.describe_table(namespace=ns, table="p")
-    assert found.properties == {"schema_evolution_mode": "manual", "owner": "me"}
+    assert found.properties == {"schema_evolution_mode": "auto", "owner": "me"}
     catalog.create_table(namespace=ns, table="p", table_version="2", schema=MORE.schema)
     found = catalog.describe_table(namespace=ns, table="p")
     assert (found.table_version, (found.properties or {})["owner"]) == ("2", "me")

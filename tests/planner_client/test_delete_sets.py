@@ -25,6 +25,7 @@ from io_core.execute import read_plan
 from io_core.formats.parquet import entry_of
 from io_core.formats.parquet import write as write_parquet
 from io_core.key_files import key_path
+from io_core.merge_order import MERGE_ORDER, dump_merge_order
 from io_core.schema import decode_schema
 from planner_client import Client
 from planner_client.protocol.inline import WRITE_INLINE, WriteInline
@@ -184,6 +185,23 @@ def test_a_delete_lists_no_file_and_changes_what_identifies_the_snapshot(
     world.check()
 
 
+def test_of_rows_of_one_key_in_one_commit_the_merge_order_says_which_lives(
+    make: Callable[[TableSpec], World],
+) -> None:
+    order = {MERGE_ORDER: dump_merge_order("v", {"sort_order": "descending"})}
+    index = KEYED.schema.get_field_index("v")
+    schema = KEYED.schema.set(index, KEYED.schema.field("v").with_metadata(order))
+    world = make(TableSpec(schema, ("k",), order=(("v", True),)))
+    world.commit(
+        Commit("merge", (row(1, 0, 3), row(1, 0, 9), row(2, 0, 1), row(1, 0, 5))), per_file=1
+    )
+    assert [count(held) for held in world.plan(sets=True).column("deletes")] == [1, 0, 0, 1]
+    world.check()
+    world.commit(Commit("merge", (row(1, 0, 4), row(1, 0, 2))), who=1)
+    assert world.is_known()
+    world.check(past=world.past)
+
+
 # --- what is complete -------------------------------------------------------------------------------
 
 
@@ -213,6 +231,13 @@ def test_a_delete_by_other_columns_leaves_its_partition_to_be_merged_until_it_is
     world.remember()
     for v in range(3):
         assert not world.is_known()
+        plan = world.plan(sets=True)
+        sets = {
+            (p, d is None)
+            for p, d in zip(*map(plan.column, ("partition:0", "deletes")), strict=True)
+        }
+        assert sets == {(0, True), (1, False)}
+        assert plan.requires_merge
         world.check(past=world.past)
         world.commit(Commit("merge", (row(1, 0, v), row(3, 1, v))))
     world.commit(Commit("replace_partition", (row(5, 0, 5),)))

@@ -358,7 +358,7 @@ def test_rows_that_are_no_table_are_refused_and_leave_nothing_behind(
         {"x": [1.5]},
         {"x": [2**63]},
         {"x": [[1]]},
-        {"y": [1]},
+        {"X": [1]},
         {"s": [1]},
         {"x": [True]},
     ],

@@ -262,4 +262,13 @@ def test_a_thread_heartbeats_for_as_long_as_a_block_runs(timed: Catalog, clock: 
     with heartbeating(beat, interval_s=0.001):
         assert beaten.wait(30)
     assert timed.get_session(session_id=session.session_id).last_heartbeat_at == clock.now_ns
-    assert not [t for t in threading.enumerate() if t.name == "deltacat-heartbeat"]
+    assert not [t for t in threading.enumerate() if t.name == "heartbeat"]
+    assert len([t for t in threading.enumerate() if t.name == "heartbeat-watch"]) == 1
+
+
+def test_blocks_that_end_before_their_first_heartbeat_start_no_thread() -> None:
+    with heartbeating(lambda: None):
+        before = threading.active_count()
+    for _ in range(100):
+        with heartbeating(lambda: None), heartbeating(lambda: None, interval_s=600):
+            assert threading.active_count() == before

@@ -101,7 +101,7 @@ def test_a_table_is_described_as_it_was_made(catalog: Catalog) -> None:
     assert found.sort_scheme.keys[0].sort_order == "descending"
     assert (found.description, found.properties, found.table_properties) == (
         "legs",
-        {"b": "c", "schema_evolution_mode": "manual"},
+        {"b": "c", "schema_evolution_mode": "auto"},
         {"a": [1, None]},
     )
     assert (found.content_types, found.lifecycle_state, found.table_version) == (

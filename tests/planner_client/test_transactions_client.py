@@ -273,7 +273,7 @@ def test_after_a_refusal_the_transaction_goes_on(
             with pytest.raises(NotFoundError):
                 client.catalog.drop_table(namespace=where["namespace"], table="absent")
         with pytest.raises(SchemaValidationError):
-            client.catalog.write(pa.table({"y": [3]}), **where)
+            client.catalog.write(pa.table({"X": [3]}), **where)
         client.catalog.write(pa.table({"x": [3]}), **where)
     assert xs(other, where) == [1, 2, 3]
 

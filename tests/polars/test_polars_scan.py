@@ -16,7 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from deltacat_sources.polars import read_deltacat, scan_deltacat
-from deltacat_sources.polars.scan import polars_schema
+from deltacat_sources.polars.types import polars_schema
 from io_core.errors import (
     CatalogRootError,
     DataFileError,
@@ -141,7 +141,7 @@ def test_every_type_reads_as_the_arrow_lane_reads_it(client: CountingClient) -> 
         pa.run_end_encoded(pa.int32(), pa.int64()),
         pa.list_view(pa.int32()),
         pa.struct([("x", pa.list_(pa.decimal256(50, 2)))]),
-        pa.uuid(),
+        pa.struct([("x", pa.uuid())]),
     ],
     ids=str,
 )

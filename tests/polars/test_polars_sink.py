@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAN = float("nan")
+# A table whose schema no write changes.
+FIXED = {"schema_evolution_mode": "manual", "default_schema_consistency_type": "coerce"}
 FRAME = pl.DataFrame(
     {
         "id": [1, 2, 3, 4],
@@ -160,6 +162,7 @@ def test_a_frame_that_does_not_fit_changes_nothing(
     client: Client, frame: pl.DataFrame, message: str
 ) -> None:
     write_deltacat(FRAME, "ns.t", planner=client)
+    client.catalog.alter_table(namespace="ns", table="t", table_version_properties=FIXED)
     before = staged_files(client)
     with pytest.raises(SchemaValidationError, match=message):
         write_deltacat(frame, "ns.t", planner=client, mode="add")
@@ -169,7 +172,9 @@ def test_a_frame_that_does_not_fit_changes_nothing(
 
 def test_a_value_out_of_range_changes_nothing(client: Client) -> None:
     small = pa.schema([("id", pa.int8())])
-    client.catalog.create_table(namespace="ns", table="t", schema=small)
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=small, table_version_properties=FIXED
+    )
     with pytest.raises(pl.exceptions.PolarsError, match="conversion"):
         write_deltacat(pl.DataFrame({"id": [1, 300]}), "ns.t", planner=client, mode="add")
     assert staged_files(client) == []
@@ -283,7 +288,9 @@ def test_transformed_partitions_and_sorted_files_are_written_through_arrow(clien
 def test_values_that_need_a_coarser_type_fit_exactly_or_not_at_all(
     client: Client, dtype: pa.DataType, value: Any, *, fits: bool
 ) -> None:
-    client.catalog.create_table(namespace="ns", table="t", schema=pa.schema([("v", dtype)]))
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=pa.schema([("v", dtype)]), table_version_properties=FIXED
+    )
     frame = pl.DataFrame({"v": [value, None]})
     if fits:
         write_deltacat(frame, "ns.t", planner=client)
@@ -346,3 +353,13 @@ def test_what_is_written_is_what_every_lane_reads(
         if not isinstance(value, float | Decimal) or value == value:
             found = scan_deltacat("ns.t", planner=client).filter(same).collect().sort("row")
             assert_frame_equal(found, written.filter(same), check_exact=True)
+
+
+def test_a_null_where_something_inside_is_required_changes_nothing(client: Client) -> None:
+    item = pa.field("item", pa.int64(), nullable=False)
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=pa.schema([("v", pa.list_(item))])
+    )
+    with pytest.raises(SchemaValidationError, match=r"'v\.item' of ns\.t is required"):
+        write_deltacat(pl.DataFrame({"v": [[1], [None]]}), "ns.t", planner=client)
+    assert staged_files(client) == []

@@ -16,7 +16,8 @@ from ray.data.datatype import DataType
 from ray.data.expressions import Expr, col, lit, udf
 
 from deltacat_sources.ray.predicate import columns_read, translate, translation
-from io_core.predicate import And, Compare, In, IsNull, Not, Or, bind, dump, parse, to_arrow
+from io_core.predicate import And, Compare, In, IsNull, Not, Or, bind, dump, parse
+from io_core.predicate_arrow import to_arrow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +179,7 @@ def test_no_row_that_ray_keeps_is_lost(rows: pa.Table, exprs: list[Expr]) -> Non
         if predicate is None:
             assert not exact
             continue
-        ours = kept(rows, to_arrow(bind(predicate, SCHEMA), SCHEMA))
+        ours = kept(rows, to_arrow(bind(predicate, SCHEMA), SCHEMA).expression)
         assert native <= ours, f"{expr} became {predicate}"
         assert not exact or native == ours, f"{expr} is not exactly {predicate}"
 
@@ -249,7 +250,7 @@ def test_not_in_keeps_what_pyarrow_tells_apart_by_its_bits(
     data = pa.table({"float": [value]})
     predicate = translate(expr, SCHEMA)
     assert predicate is None or kept(data, expr.to_pyarrow()) <= kept(
-        data, to_arrow(bind(predicate, SCHEMA), SCHEMA)
+        data, to_arrow(bind(predicate, SCHEMA), SCHEMA).expression
     )
 
 

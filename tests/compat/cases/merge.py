@@ -107,6 +107,28 @@ def every_frame_shows_the_merged_rows(at: Place) -> None:
     assert at.read("t", read_as="numpy").tolist() == [[2, "b2"]]
 
 
+def a_merge_order_decides_within_one_write(at: Place) -> None:
+    for table, order, kept in (("d", "descending", 9), ("a", "SortOrder.ASCENDING", 5)):
+        ranked: dict[str, object] = {"name": "rank", "type": "int64"}
+        at.create(table, [*FIELDS, ranked | {"merge_order": {"sort_order": order}}])
+        for rows in ([(1, 5), (2, 1), (1, 9), (1, 7)], [(2, None), (2, 3)], [(3, 3)]):
+            ids, ranks = zip(*rows, strict=True)
+            written = {"id": ids, "value": ["x"] * len(ids), "rank": pa.array(ranks, pa.int64())}
+            at.write(pa.table(written), table, mode="merge")
+        held = {row["id"]: row["rank"] for row in at.rows(table)}
+        assert held == {1: kept, 2: None, 3: 3}
+
+
+def event_time_decides_where_no_order_is_declared(at: Place) -> None:
+    at.create("t", [*FIELDS, {"name": "at", "type": "timestamp[us]", "is_event_time": True}])
+    times = pa.array([3, 1], pa.timestamp("us"))
+    at.write(pa.table({"id": [1, 1], "value": ["late", "early"], "at": times}), "t", mode="merge")
+    assert [row["value"] for row in at.rows("t")] == ["late"]
+    times = pa.array([0], pa.timestamp("us"))
+    at.write(pa.table({"id": [1], "value": ["newer"], "at": times}), "t", mode="merge")
+    assert [row["value"] for row in at.rows("t")] == ["newer"]
+
+
 def a_filter_on_the_key_asks_the_merged_rows(at: Place) -> None:
     at.create("t", FIELDS)
     _upsert(at, {1: "a1", 2: "b1", 3: "c1"})

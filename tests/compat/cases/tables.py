@@ -127,6 +127,27 @@ def a_column_is_added(at: Place) -> None:
     ]
 
 
+def a_write_adds_a_column(at: Place) -> None:
+    at.create("t", FIELDS)
+    at.write(_some(1), "t", mode="add")
+    at.write(pa.table({"id": [2], "score": [0.2], "note": ["new"]}), "t", mode="add")
+    assert at.rows("t") == [
+        {"id": 1, "score": 0.1, "note": None},
+        {"id": 2, "score": 0.2, "note": "new"},
+    ]
+
+
+def a_renamed_column_is_refused_where_it_would_be_null(at: Place) -> None:
+    at.create("t", FIELDS)
+    at.write(_some(1), "t", mode="add")
+    update = {"operations": [{"op": "rename", "field_locator": "score", "new_name": "mark"}]}
+    at.catalog.alter_table(namespace=at.namespace, table="t", schema_updates=update)
+    with refused("unsupported", 400):
+        at.rows("t")
+    at.write(pa.table({"id": [2], "mark": [0.2]}), "t", mode="replace")
+    assert at.rows("t") == [{"id": 2, "mark": 0.2}]
+
+
 def descriptions_and_properties_change(at: Place) -> None:
     at.create("t", FIELDS)
     at.catalog.alter_table(

@@ -1,0 +1,139 @@
+"""Rows that a plan knows to be dead: how does a Polars scan leave them out?
+
+There are two forms, and each is the better one somewhere. A deletion vector costs next to nothing
+where all rows are read, but makes Polars decode every column before it filters. Row numbers keep
+the late decoding of other columns, and are public API alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from deltacat_sources.polars.scans import Numbered, scan_files
+from io_core import deletes
+from io_core.errors import DataFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from deltacat_sources.polars.scans import Files
+
+__all__ = ["MOST_NUMBERED", "DeadRows", "LiveRows", "without_dead"]
+
+_T = TypeVar("_T", bound=np.generic)
+# Private to Polars, and left alone where it is not there.
+_HAS_VECTORS = "_deletion_files" in inspect.signature(pl.scan_parquet).parameters
+# Rows that a scan can number: Polars' index type has 32 bits.
+MOST_NUMBERED = 2**32 - 2
+
+
+class DeadRows(NamedTuple):
+    """Of each file how many rows it has, and its delete set (`io_core.deletes`); None for none dead.
+
+    `plan` names the plan in errors.
+    """
+
+    records: Sequence[int]
+    sets: Sequence[bytes | None]
+    plan: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row of any file is dead."""
+        return not any(self.sets)
+
+
+class LiveRows:
+    """Tells Polars' Parquet reader which rows of each file live."""
+
+    def __init__(self, files: Files, dead: DeadRows) -> None:
+        self._locations, self._paths = files.locations, list(files.paths)
+        self._dead = dead
+        self._masks: pl.Series | None = None
+
+    def deletion_files(self) -> tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]:
+        """What `scan_parquet` takes."""
+        return "delta-deletion-vector", self
+
+    def __call__(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """A list of booleans per path, True for rows that live; null where all do."""
+        if self._masks is None:
+            self._masks = self._decoded()
+        if asked["path"].to_list() == self._locations:
+            return pl.DataFrame({"selection_vector": self._masks})
+        places = {location: i for i, location in enumerate(self._locations)}
+        return pl.DataFrame(
+            {"selection_vector": self._masks.gather([places[p] for p in asked["path"]])}
+        )
+
+    def _decoded(self) -> pl.Series:
+        parts, ends = [], [0]
+        for path, rows, held in zip(self._paths, self._dead.records, self._dead.sets, strict=True):
+            if held:
+                parts.append(_checked(path, self._dead.plan, deletes.live_mask, held, rows))
+            ends.append(ends[-1] + (rows if held else 0))
+        values = pa.array(np.concatenate(parts) if parts else np.empty(0, np.bool_))
+        none_dead = pa.array([not held for held in self._dead.sets])
+        offsets = pa.array(ends, pa.int64())
+        lists = pa.LargeListArray.from_arrays(offsets, values, mask=none_dead)
+        found = pl.from_arrow(lists)
+        assert isinstance(found, pl.Series)
+        return found
+
+
+def without_dead(
+    files: Files, dead: DeadRows, *, filtered: bool, path_column: str | None
+) -> pl.LazyFrame:
+    """Scan files, and leave dead rows out, in the form that suits the query.
+
+    Args:
+        files: Which.
+        dead: What is known of each.
+        filtered: Whether the query filters rows.
+        path_column: What to call the column of each row's path.
+
+    Raises:
+        DataFileError: A delete set is damaged, or of a file with another number of rows.
+    """
+    if dead.is_empty:
+        return scan_files(files, path_column=path_column)
+    is_parquet = files.lane.reader == "parquet"
+    numbers = sum(dead.records) <= MOST_NUMBERED
+    if is_parquet and _HAS_VECTORS and not (filtered and numbers):
+        return scan_files(files, path_column=path_column, live=LiveRows(files, dead))
+    name = "row"
+    while any(name in (c.name, c.stored, path_column) for c in files.lane.columns):
+        name += "_"
+    frame = scan_files(files, path_column=path_column, numbered=Numbered(name))
+    listed = pl.lit(_numbers(files, dead).implode())
+    return frame.filter(~pl.col(name).is_in(listed)).drop(name)
+
+
+def _numbers(files: Files, dead: DeadRows) -> pl.Series:
+    """Dead rows, numbered over all files."""
+    starts = itertools.accumulate(dead.records, initial=0)
+    parts = [
+        _checked(path, dead.plan, deletes.decode, held, rows) + np.uint32(start)
+        for path, rows, held, start in zip(
+            files.paths, dead.records, dead.sets, starts, strict=False
+        )
+        if held
+    ]
+    return pl.Series(np.concatenate(parts), dtype=pl.get_index_type())
+
+
+def _checked(
+    path: str, plan: str, read: Callable[[bytes, int], npt.NDArray[_T]], held: bytes, rows: int
+) -> npt.NDArray[_T]:
+    try:
+        return read(held, rows)
+    except DataFileError as error:
+        raise DataFileError.of(path, f"does not fit its delete set: {error}", plan) from error

@@ -1,0 +1,210 @@
+"""What of a query reaches the planner, and when? A resolver that Polars asks for a table's rows.
+
+Polars asks once per table and query, from several threads at once where there are several tables: with
+the filters, the columns and the limit that its optimiser has pushed down. The answer is an ordinary lazy
+frame, which Polars goes on optimising; it applies all filters again, so that planning may only widen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from deltacat_sources.polars.frames import Reading, frame_of
+from deltacat_sources.polars.predicate import from_predicate, translate
+from deltacat_sources.polars.types import polars_schema
+from io_core.errors import UnsupportedError
+from io_core.predicate import Constant, admissible, bind, columns_of, conjoin, restrict
+
+try:
+    from polars.lazyframe.resolver import LazyFrameResolver, ResolvedLazyFrameProps
+except ImportError as error:
+    raise UnsupportedError(
+        f"polars {pl.__version__} has no LazyFrameResolver: install polars>=2.1,<2.2"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polars.lazyframe.resolver import FilterExpr
+
+    from deltacat_sources.polars.origin import Origin
+    from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
+
+__all__ = ["LazyFrameResolver", "Pushdown", "Resolution", "Resolver", "watched"]
+
+
+class Pushdown(NamedTuple):
+    """What Polars pushed down to one table.
+
+    Attributes:
+        filters: One conjunct each.
+        translated: What each says to the planner; None for nothing, and the filter stays.
+        columns: Names of the columns that are used; None means all.
+        limit: Rows; None means all.
+        row_limit: The part of the limit that the planner was told; None where rows are filtered or
+            merged before they are counted.
+    """
+
+    filters: tuple[pl.Expr, ...] = ()
+    translated: tuple[Predicate | None, ...] = ()
+    columns: tuple[str, ...] | None = None
+    limit: int | None = None
+    row_limit: int | None = None
+
+
+class Resolution(NamedTuple):
+    """One table's part of a query: what was pushed down, and what was planned for it."""
+
+    pushdown: Pushdown
+    plan: ReadPlan
+
+
+_WATCHERS: list[list[Resolution]] = []
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[Resolution]]:
+    """Everything that is resolved within the block, planned anew; from one block at a time.
+
+    Polars resolves in threads of its own, so that queries of other threads of the process are seen
+    too.
+    """
+    with _LOCK:
+        found: list[Resolution] = []
+        _WATCHERS.append(found)
+        try:
+            yield found
+        finally:
+            _WATCHERS.remove(found)
+
+
+class Resolver(LazyFrameResolver):
+    """A table as a scan shows it, or the files of a plan that was made before. Pickles with either.
+
+    Args:
+        origin: A pinned scan, whose predicate stands above the frame and is known to the planner from
+            here; or a plan.
+        header: The table's header, as pinning returned it, or the plan itself.
+        path_column: The name under which each row's file is shown.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        header: ReadPlan,
+        *,
+        path_column: str | None = None,
+    ) -> None:
+        self._scan, self._plan = origin
+        self._path_column = path_column
+        self._arrow_schema = header.schema
+        self._schema = dict(polars_schema(header.schema))
+        self._keys = header.merge_keys
+        self._merges = header.requires_merge
+        if path_column is not None:
+            self._schema[path_column] = pl.String()
+
+    def schema(self) -> dict[str, pl.DataType]:
+        """The whole table's schema; projection comes with the query."""
+        return dict(self._schema)
+
+    def resolve_lazyframe(
+        self,
+        *,
+        projection: list[str] | None,
+        limit: int | None,
+        filters: list[FilterExpr],
+        filter_columns: list[str],
+        existing_resolved_version_key: str | None = None,
+        **_: object,
+    ) -> tuple[pl.LazyFrame | None, ResolvedLazyFrameProps]:
+        """Plan the query's files and hand them to readers. Polars applies the filters again."""
+        watchers = tuple(_WATCHERS)
+        if not watchers and _is_fresh(existing_resolved_version_key):
+            return None, ResolvedLazyFrameProps(version_key=existing_resolved_version_key)
+        pushdown = self._pushed(projection, limit, filters, filter_columns)
+        predicate = conjoin(p for p in pushdown.translated if p is not None)
+        plan = self._planned(pushdown, predicate)
+        for found in watchers:
+            found.append(Resolution(pushdown, plan))
+        frame = frame_of(plan, self._reading(pushdown, predicate, limit))
+        return frame, ResolvedLazyFrameProps(version_key=self._version_key(plan))
+
+    def _pushed(
+        self,
+        projection: list[str] | None,
+        limit: int | None,
+        filters: list[FilterExpr],
+        filter_columns: list[str],
+    ) -> Pushdown:
+        schema = self._arrow_schema
+        columns = None
+        if projection is not None:
+            columns = tuple(dict.fromkeys([*projection, *filter_columns]))
+        return Pushdown(
+            tuple(f.expr for f in filters),
+            tuple(admissible([translate(f.expr, schema)], schema) for f in filters),
+            columns,
+            limit,
+            # The planner counts rows before filters and merges.
+            None if filters or self._merges else limit,
+        )
+
+    def _planned(self, pushdown: Pushdown, predicate: Predicate | None) -> ReadPlan:
+        if self._plan is not None:
+            return self._plan
+        assert self._scan is not None
+        columns = None
+        if pushdown.columns is not None:
+            own = columns_of(self._scan.predicate)
+            used = dict.fromkeys([*pushdown.columns, *own])
+            columns = [c for c in used if c != self._path_column] or None
+        narrowed = self._scan.narrowed(
+            columns=columns, predicate=predicate, row_limit=pushdown.row_limit
+        )
+        return narrowed.plan()
+
+    def _reading(
+        self, pushdown: Pushdown, predicate: Predicate | None, limit: int | None
+    ) -> Reading:
+        own = None if self._scan is None else self._scan.predicate
+        return Reading(
+            columns=None if pushdown.columns is None else frozenset(pushdown.columns),
+            filtered=bool(pushdown.filters),
+            row_limit=None if pushdown.filters or own is not None else limit,
+            path_column=self._path_column,
+            keys=self._of_keys(conjoin([own, predicate])),
+        )
+
+    def _of_keys(self, predicate: Predicate | None) -> pl.Expr | None:
+        """What the merge keys alone decide: it may go below a merge."""
+        if predicate is None or not self._merges:
+            return None
+        found = restrict(bind(predicate, self._arrow_schema), frozenset(self._keys))
+        return None if isinstance(found, Constant) else from_predicate(found, self._arrow_schema)
+
+    def _version_key(self, plan: ReadPlan) -> str | None:
+        """What Polars hands back when the frame is collected again: until when it may be reused."""
+        if self._scan is None:
+            return str(_ALWAYS)
+        if self._scan.transaction_id is not None:
+            # The transaction may have changed the table since.
+            return "0"
+        expires_at = plan.header.expires_at
+        return str(_ALWAYS if expires_at is None else expires_at)
+
+
+# The end of the clock's range.
+_ALWAYS = 2**63 - 1
+
+
+def _is_fresh(version_key: str | None) -> bool:
+    """Whether the files of an earlier plan of the same question are surely still there."""
+    return version_key is not None and time.time_ns() < int(version_key)

@@ -1,0 +1,146 @@
+"""Paths, locations and hashes of files: which runs of them are in memory, and where those begin?"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from planner_client.server.segments import hash_runs, path_runs
+from planner_client.server.statistics import consecutive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from planner_client.server.store import View
+
+__all__ = ["RunCache"]
+
+Rows = npt.NDArray[np.int64]
+_RUN_BYTES = 64 * 2**20
+_MOST_LAYOUTS = 1_000
+
+
+class _Layout(NamedTuple):
+    """Where the runs of a column begin and end, in order and without gaps."""
+
+    starts: Rows
+    ends: Rows
+
+
+class RunCache:
+    """Paths and hashes of files, decoded run by run as plans list them; threads share it.
+
+    Args:
+        locate: Makes locations, which readers can open, of paths as the ledger keeps them.
+        limit_bytes: How much to keep, over all tables.
+    """
+
+    def __init__(
+        self, locate: Callable[[pa.Array], pa.Array], limit_bytes: int = _RUN_BYTES
+    ) -> None:
+        self._locate = locate
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[tuple[object, ...], pa.Array] = OrderedDict()
+        self._layouts: OrderedDict[tuple[str, int, int], _Layout] = OrderedDict()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+
+    def take(self, view: View, column: tuple[str, int, int], rows: Rows) -> pa.Array:
+        """One column of the rows, in their order.
+
+        Args:
+            view: Where to read what is not here yet.
+            column: `path`, `location` or `hash`, the version's id, and its numbers' epoch.
+            rows: Numbers of files.
+        """
+        if not len(rows):
+            return pa.nulls(0, _RUN_TYPES[column[0]])
+        order = None
+        if consecutive(rows) is None and not bool((rows[1:] >= rows[:-1]).all()):
+            order = np.argsort(rows, kind="stable")
+        parts = self._taken(view, column, rows if order is None else rows[order])
+        joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+        if order is None:
+            return joined
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return joined.take(pa.array(back))
+
+    def _taken(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[pa.Array]:
+        """The rows, which ascend, piece by piece."""
+        layout = self._layout(view, column, int(rows[-1]))
+        parts, at = [], 0
+        while at < len(rows):
+            index = int(layout.starts.searchsorted(rows[at], side="right")) - 1
+            first, end = int(layout.starts[index]), int(layout.ends[index])
+            run = self._run(view, column, first, end - first)
+            if run is None:
+                # Folded since, or not yet as far as this view can tell.
+                layout = self._read_layout(view, column)
+                continue
+            until = len(rows) if rows[-1] < end else int(rows.searchsorted(end))
+            wanted = rows[at:until] - first
+            # Copied, unless it is the whole: a slice would keep all of the run in memory.
+            parts.append(run if len(wanted) == len(run) else run.take(pa.array(wanted)))
+            at = until
+        return parts
+
+    def _layout(self, view: View, column: tuple[str, int, int], last: int) -> _Layout:
+        """Where the runs of the column are, at least as far as the file `last`."""
+        known = self._layouts.get(column) if view.own < 0 else None
+        if known is not None and last < known.ends[-1]:
+            return known
+        return self._read_layout(view, column)
+
+    def _read_layout(self, view: View, column: tuple[str, int, int]) -> _Layout:
+        name, version_id, _ = column
+        held = view.db.execute(
+            "SELECT first, first + files FROM segment WHERE version_id = ? AND name IN (?, '*')"
+            " ORDER BY first",
+            (version_id, _STORED[name]),
+        ).fetchall()
+        starts, ends = np.array(held, np.int64).reshape(-1, 2).T
+        found = _Layout(starts.copy(), ends.copy())
+        if view.own < 0:
+            with self._lock:
+                self._layouts[column] = found
+                self._layouts.move_to_end(column)
+                while len(self._layouts) > _MOST_LAYOUTS:
+                    self._layouts.popitem(last=False)
+        return found
+
+    def _run(
+        self, view: View, column: tuple[str, int, int], first: int, files: int
+    ) -> pa.Array | None:
+        """One run; None where the ledger no longer holds it as such."""
+        # What a transaction staged is in no run that another one may see.
+        shared, key = view.own < 0, (*column, first, files)
+        with self._lock:
+            run = self._runs.get(key) if shared else None
+            if run is not None:
+                self._runs.move_to_end(key)
+                return run
+        name, version_id, _ = column
+        found = _READERS[name](view.db, version_id, first, first + files)
+        if [(r.first, len(r.table)) for r in found] != [(first, files)]:
+            return None
+        run = found[0].table.column(_STORED[name]).combine_chunks()
+        if name == "location":
+            run = self._locate(run)
+        with self._lock:
+            if shared and key not in self._runs:
+                self._runs[key] = run
+                self._bytes += run.nbytes
+                while self._bytes > self._limit_bytes and len(self._runs) > 1:
+                    self._bytes -= self._runs.popitem(last=False)[1].nbytes
+        return run
+
+
+_READERS = {"path": path_runs, "location": path_runs, "hash": hash_runs}
+_STORED = {"path": "path", "location": "path", "hash": "hash"}
+_RUN_TYPES = {"path": pa.string(), "location": pa.string(), "hash": pa.binary(16)}
