@@ -141,19 +141,27 @@ def _merges(root: str, size: Size) -> Iterator[Row]:
     plain = pl.scan_parquet(files, glob=False, hive_partitioning=False)
     for question in _QUESTIONS:
         known = question.ask(scan_deltacat("bench.keyed", planner=client))
-        cold = question.ask(scan_deltacat("bench.keyed", plan=plan))
-        assert known.collect().equals(cold.collect()), question.name
         beside = question.ask(plain)
         if question.name == "one column":
             beside = plain.select(pl.col("value").sum(), pl.col("id").sum())
-        calls = {"ours": known, "ours cold": cold, "parquet": beside}
+
+        def cold(ask: Callable[[pl.LazyFrame], pl.LazyFrame] = question.ask) -> pl.LazyFrame:
+            # A frame remembers what it found dead.
+            return ask(scan_deltacat("bench.keyed", plan=plan))
+
+        assert known.collect().equals(cold().collect()), question.name
+        calls = {
+            "ours": _collecting(known.lazy),
+            "ours cold": _collecting(cold),
+            "parquet": _collecting(beside.lazy),
+        }
         progress(f"merge, {question.name}")
-        timings = harness.interleave({n: _collecting(f) for n, f in calls.items()}, size.rounds)
+        timings = harness.interleave(calls, size.rounds)
         yield Row.compare(f"merge: {question.name}", "reused frame", timings, _OURS, "equal")
 
 
-def _collecting(frame: pl.LazyFrame) -> Callable[[], Sample]:
-    return lambda: harness.measure(lambda: frame.collect(engine="streaming"))
+def _collecting(frame: Callable[[], pl.LazyFrame]) -> Callable[[], Sample]:
+    return lambda: harness.measure(lambda: frame().collect(engine="streaming"))
 
 
 # --- sinks --------------------------------------------------------------------------------------

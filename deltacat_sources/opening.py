@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from planner_client import Client
     from planner_client.transaction import Transaction
 
-__all__ = ["open_scan"]
+__all__ = ["check_plan", "open_scan"]
 
 
 def open_scan(
@@ -58,3 +58,24 @@ def open_scan(
     ).pinned()
     check_columns(columns or (), header.schema)
     return scan, header
+
+
+def check_plan(plan: ReadPlan, table: str | TableRef, others: Sequence[object]) -> None:
+    """Refuse a plan of another table, or one together with what would choose another.
+
+    Args:
+        plan: What a user passed.
+        table: The table that it was passed with.
+        others: Arguments that have to be None beside it: planner, as_of and such.
+
+    Raises:
+        ValueError: It does not go with them.
+    """
+    ref, header = TableRef.parse(table), plan.header
+    if (ref.namespace, ref.table) != (header.namespace, header.table):
+        raise ValueError(f"{plan!r} is of another table than {ref}: pass the one or the other")
+    if any(other is not None for other in others):
+        raise ValueError(
+            f"{plan!r} says what to read, and asks no planner: leave out planner, as_of, "
+            "table_version, transaction and changes_since"
+        )

@@ -167,10 +167,14 @@ def _known(plan: ReadPlan, rows: Sequence[_File]) -> Iterator[tuple[_File, Mask 
         if row["delta_type"] == "delete" or (dead and deletes.count(dead) == records):
             continue
         try:
-            yield row, deletes.live_mask(dead, records) if dead else None
+            yield row, _part(deletes.live_mask(dead, records), row) if dead else None
         except DataFileError as error:
             problem = f"does not fit its delete set: {error}"
             raise DataFileError.of(row["path"], problem, repr(plan)) from error
+
+
+def _part(mask: Mask, row: _File) -> Mask:
+    return mask if row["first_row"] is None else mask[row["first_row"] : row["end_row"]]
 
 
 class _Merged:
@@ -262,7 +266,10 @@ def _rows(plan: ReadPlan) -> list[_File]:
         "deletes",
         "schema_id",
     ]
-    return list(plan.files.select(names).to_pylist())
+    parts = ["first_row", "end_row"]
+    there = [name for name in parts if name in plan.files.column_names]
+    whole = dict.fromkeys(parts)
+    return [whole | row for row in plan.files.select([*names, *there]).to_pylist()]
 
 
 def _delete_columns(plan: ReadPlan, row: _File) -> tuple[str, ...]:
@@ -285,6 +292,7 @@ def _read(
         records=row["record_count"],
         plan=repr(plan),
         schema=plan.schema if writer is None else writer,
+        rows=None if row["first_row"] is None else range(row["first_row"], row["end_row"]),
     )
     names = {theirs: ours for ours, theirs in names_in_file(schema, writer).items()}
     for stored in read_batches(file, list(names), storage=plan.storage):

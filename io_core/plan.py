@@ -19,6 +19,8 @@ The table's columns:
                           has to find them
 `min:<c>`, `max:<c>`      of column c, in its type; null where unknown
 `null_count:<c>`          int64, `nan_count:<c>` too; null where unknown
+`first_row`, `end_row`    int64, added by engines that divide a Parquet file: the rows to read of it,
+                          null for all; where rows merge, only beside its `deletes`
 ========================  ===========================================================================
 
 Rows are in reading order: partition, stream position, entry. Statistics are there on request.

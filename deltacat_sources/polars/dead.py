@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
     from deltacat_sources.polars.scans import Files
 
-__all__ = ["MOST_NUMBERED", "DeadRows", "LiveRows", "without_dead"]
+__all__ = [
+    "HAS_VECTORS",
+    "MOST_NUMBERED",
+    "DeadRows",
+    "LiveRows",
+    "Vectors",
+    "vectors_of",
+    "without_dead",
+]
 
 _T = TypeVar("_T", bound=np.generic)
 # Private to Polars, and left alone where it is not there.
-_HAS_VECTORS = "_deletion_files" in inspect.signature(pl.scan_parquet).parameters
+HAS_VECTORS = "_deletion_files" in inspect.signature(pl.scan_parquet).parameters
 # Rows that a scan can number: Polars' index type has 32 bits.
 MOST_NUMBERED = 2**32 - 2
 
@@ -51,42 +59,67 @@ class DeadRows(NamedTuple):
         return not any(self.sets)
 
 
-class LiveRows:
-    """Tells Polars' Parquet reader which rows of each file live."""
+class Vectors:
+    """Tells Polars' Parquet reader which rows of each file live, when it asks; decides once."""
 
-    def __init__(self, files: Files, dead: DeadRows) -> None:
-        self._locations, self._paths = files.locations, list(files.paths)
-        self._dead = dead
-        self._masks: pl.Series | None = None
+    def __init__(self, locations: Sequence[str]) -> None:
+        self._locations = list(locations)
+        self._found: pl.Series | None = None
+
+    def found(self) -> pl.Series:
+        """A list of booleans per file, True for rows that live; null where all do."""
+        raise NotImplementedError
 
     def deletion_files(self) -> tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]:
         """What `scan_parquet` takes."""
         return "delta-deletion-vector", self
 
     def __call__(self, asked: pl.DataFrame) -> pl.DataFrame:
-        """A list of booleans per path, True for rows that live; null where all do."""
-        if self._masks is None:
-            self._masks = self._decoded()
+        """The lists of the asked paths."""
+        # Twice where two queries ask at once: to wait would hold a thread that the first one may need.
+        vectors = self.found() if self._found is None else self._found
+        self._found = vectors
         if asked["path"].to_list() == self._locations:
-            return pl.DataFrame({"selection_vector": self._masks})
+            return pl.DataFrame({"selection_vector": vectors})
         places = {location: i for i, location in enumerate(self._locations)}
-        return pl.DataFrame(
-            {"selection_vector": self._masks.gather([places[p] for p in asked["path"]])}
+        chosen = vectors.gather([places[path] for path in asked["path"]])
+        return pl.DataFrame({"selection_vector": chosen})
+
+
+class LiveRows(Vectors):
+    """What is left by delete sets."""
+
+    def __init__(self, files: Files, dead: DeadRows) -> None:
+        super().__init__(files.locations)
+        self._files = files
+        self._dead = dead
+
+    def found(self) -> pl.Series:
+        """See `Vectors`.
+
+        Raises:
+            DataFileError: A delete set is damaged, or of a file with another number of rows.
+        """
+        dead = self._dead
+        return vectors_of(
+            [
+                _checked(path, dead.plan, deletes.live_mask, held, rows) if held else None
+                for path, rows, held in zip(self._files.paths, dead.records, dead.sets, strict=True)
+            ]
         )
 
-    def _decoded(self) -> pl.Series:
-        parts, ends = [], [0]
-        for path, rows, held in zip(self._paths, self._dead.records, self._dead.sets, strict=True):
-            if held:
-                parts.append(_checked(path, self._dead.plan, deletes.live_mask, held, rows))
-            ends.append(ends[-1] + (rows if held else 0))
-        values = pa.array(np.concatenate(parts) if parts else np.empty(0, np.bool_))
-        none_dead = pa.array([not held for held in self._dead.sets])
-        offsets = pa.array(ends, pa.int64())
-        lists = pa.LargeListArray.from_arrays(offsets, values, mask=none_dead)
-        found = pl.from_arrow(lists)
-        assert isinstance(found, pl.Series)
-        return found
+
+def vectors_of(masks: Sequence[npt.NDArray[np.bool_] | None]) -> pl.Series:
+    """Masks as Polars takes them: True for rows that live; None where all do."""
+    ends = np.cumsum([0, *(0 if mask is None else len(mask) for mask in masks)])
+    parts = [mask for mask in masks if mask is not None]
+    values = pa.array(np.concatenate(parts) if parts else np.empty(0, np.bool_))
+    lists = pa.LargeListArray.from_arrays(
+        pa.array(ends, pa.int64()), values, mask=pa.array([mask is None for mask in masks])
+    )
+    found = pl.from_arrow(lists)
+    assert isinstance(found, pl.Series)
+    return found
 
 
 def without_dead(
@@ -107,7 +140,7 @@ def without_dead(
         return scan_files(files, path_column=path_column)
     is_parquet = files.lane.reader == "parquet"
     numbers = sum(dead.records) <= MOST_NUMBERED
-    if is_parquet and _HAS_VECTORS and not (filtered and numbers):
+    if is_parquet and HAS_VECTORS and not (filtered and numbers):
         return scan_files(files, path_column=path_column, live=LiveRows(files, dead))
     name = "row"
     while any(name in (c.name, c.stored, path_column) for c in files.lane.columns):

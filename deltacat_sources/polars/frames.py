@@ -20,7 +20,7 @@ from polars.io.plugins import register_io_source
 
 from deltacat_sources.polars.dead import MOST_NUMBERED, DeadRows, without_dead
 from deltacat_sources.polars.lanes import ARROW, feather_fits, lane_of
-from deltacat_sources.polars.merging import Deleting, merged
+from deltacat_sources.polars.merging import Deleting, Partition, merged
 from deltacat_sources.polars.scans import Files
 from deltacat_sources.polars.types import polars_schema, shown
 from io_core import deletes
@@ -166,19 +166,18 @@ class _Parts:
         by_last = not plan.merge_order and all(
             set(by) == set(keys) for by in _deleted_by(gone, keys)
         )
-        records = int(pc.sum(data["record_count"]).as_py())
-        if not (one_scan and by_last and records <= MOST_NUMBERED):
+        records = data["record_count"].to_pylist()
+        if not (one_scan and by_last and sum(records) <= MOST_NUMBERED):
             return self._merged_by_arrow(files)
+        deleting = [
+            Deleting(self._files(of, lane), _rows_below(data, position))
+            for lane, run in deleted
+            for position, of in _by_position(run)
+        ]
+        kept, by_keys = self._files(data, rows[0][0]), self._files(data, keyed[0][0])
         return merged(
-            self._files(data, rows[0][0]),
-            self._files(data, keyed[0][0]),
-            [
-                Deleting(self._files(of, lane), _rows_below(data, position))
-                for lane, run in deleted
-                for position, of in _by_position(run)
-            ],
-            records=records,
-            keys=keys,
+            Partition(kept, by_keys, deleting, records, keys),
+            filtered=self._reading.filtered,
             wanted=self._reading.keys,
             path_column=self._reading.path_column,
         )

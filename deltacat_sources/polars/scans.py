@@ -12,7 +12,7 @@ from io_core.storage import engine_location
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deltacat_sources.polars.dead import LiveRows
+    from deltacat_sources.polars.dead import Vectors
     from deltacat_sources.polars.lanes import Lane
     from io_core.storage import Storage
 
@@ -44,7 +44,7 @@ def scan_files(
     *,
     path_column: str | None = None,
     numbered: Numbered | None = None,
-    live: LiveRows | None = None,
+    live: Vectors | None = None,
 ) -> pl.LazyFrame:
     """Read files lazily: the lane's columns, then row numbers and paths where asked for.
 
@@ -88,7 +88,7 @@ def _unused(lane: Lane) -> str:
 
 
 # Any: arguments of scan_parquet.
-def _parquet(stored: dict[str, pl.DataType], live: LiveRows | None) -> dict[str, Any]:
+def _parquet(stored: dict[str, pl.DataType], live: Vectors | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "schema": stored,
         "missing_columns": "insert",

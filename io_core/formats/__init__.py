@@ -100,11 +100,14 @@ def read_batches(
         UnsupportedError: An unknown format or encoding, or an extra that is not installed.
     """
     room, seen = _room(file.content_type), 0
+    expected = file.records if file.rows is None else len(file.rows)
+    if file.rows is not None and content_type_of(file.content_type).name != "parquet":
+        raise UnsupportedError(f"data file {file.path} can only be read from its first row on")
     try:
         for piece in room.batches(file, columns, storage):
             seen += piece.num_rows
-            if file.records is not None and seen > file.records:
-                problem = f"has {seen} rows or more instead of {file.records}"
+            if expected is not None and seen > expected:
+                problem = f"has {seen} rows or more instead of {expected}"
                 raise DataFileError.of(file.path, problem, file.plan)
             yield restored(piece, file.schema)
     except (DataFileError, SchemaValidationError, UnsupportedError):
@@ -113,8 +116,8 @@ def read_batches(
         raise DataFileError.of(file.path, "is missing", file.plan) from None
     except _DAMAGE as error:
         raise DataFileError.of(file.path, f"is damaged ({error})", file.plan) from error
-    if file.records is not None and seen != file.records:
-        problem = f"has {seen} rows instead of {file.records}"
+    if expected is not None and seen != expected:
+        problem = f"has {seen} rows instead of {expected}"
         raise DataFileError.of(file.path, problem, file.plan)
 
 

@@ -63,6 +63,7 @@ class FileRef(msgspec.Struct, frozen=True):
         plan: What to name in an error as the plan that lists the file.
         schema: The types that columns are to have, by name: text is read by them, and what a
             format can only hold as another type comes back as it was. None: as the file has them.
+        rows: Which rows to read of a Parquet file, by their numbers; None means all.
     """
 
     path: str
@@ -71,6 +72,7 @@ class FileRef(msgspec.Struct, frozen=True):
     records: int | None = None
     plan: str = "no plan"
     schema: pa.Schema | None = None
+    rows: range | None = None
 
     @property
     def encoding(self) -> str:

@@ -62,21 +62,46 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
     ):
         schema = opened.schema_arrow
         found = schema.names if columns is None else [c for c in columns if c in schema.names]
+        rows = range(opened.metadata.num_rows) if file.rows is None else file.rows
+        groups, first = _groups_of(opened.metadata, rows)
         if not found:
-            yield without_columns(opened.metadata.num_rows)
+            yield without_columns(len(rows))
             return
         yield schema.empty_table().select(found)
         # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
         fixed = any_part(pa.struct([schema.field(c) for c in found]), pa.types.is_fixed_size_list)
         if not fixed:
-            for batch in opened.iter_batches(ROW_GROUP_ROWS, columns=found):
+            batches = opened.iter_batches(ROW_GROUP_ROWS, row_groups=groups, columns=found)
+            for piece in _within(batches, first, rows):
                 # A name with dots also matches inside structs: keep what was asked for.
-                yield _sound(pa.Table.from_batches([batch]).select(found))
+                yield _sound(piece.select(found))
             return
         metadata = _without_arrow_schema(stored)
         with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
-            for batch in plain.iter_batches(ROW_GROUP_ROWS, columns=found):
-                yield _restored(pa.Table.from_batches([batch]).select(found), schema)
+            batches = plain.iter_batches(ROW_GROUP_ROWS, row_groups=groups, columns=found)
+            for piece in _within(batches, first, rows):
+                yield _restored(piece.select(found), schema)
+
+
+def _groups_of(metadata: pq.FileMetaData, rows: range) -> tuple[list[int], int]:
+    """The row groups that hold some rows, and the number of the first row in them."""
+    found, start, first = [], 0, rows.start
+    for group in range(metadata.num_row_groups):
+        end = start + metadata.row_group(group).num_rows
+        if start < rows.stop and end > rows.start:
+            first = first if found else start
+            found.append(group)
+        start = end
+    return found, first
+
+
+def _within(batches: Iterator[pa.RecordBatch], first: int, rows: range) -> Iterator[pa.Table]:
+    """Those of the batches' rows that are asked for; the first batch begins with row `first`."""
+    for batch in batches:
+        skipped = max(rows.start - first, 0)
+        kept = batch.slice(skipped, max(rows.stop - first - skipped, 0))
+        first += batch.num_rows
+        yield pa.Table.from_batches([kept])
 
 
 def _sound(table: pa.Table) -> pa.Table:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib.abc
 import ipaddress
 import signal
 import ssl
 import sys
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import uvicorn
 
 from io_core.errors import DeltaCATError
@@ -374,5 +376,27 @@ def _show_first_token(store: AuthStore) -> None:
         sys.stdout.flush()
 
 
+class _NoPandas(importlib.abc.MetaPathFinder):
+    """Answers an import of pandas as if it were not installed."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        del path, target
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
+def _spare_pandas() -> None:
+    """Keep Arrow from importing pandas, which it does for the first array wherever pandas is.
+
+    That would take the first commit a second or two, and the process some 60 MB for ever; a planner
+    has no use for it. Only for a process of its own: Arrow looks once.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    pa.array([0])
+    sys.meta_path.remove(finder)
+
+
 if __name__ == "__main__":
+    _spare_pandas()
     raise SystemExit(main())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import deltacat_sources.daft
 from deltacat_sources.daft import read_deltacat
-from deltacat_sources.daft.scan import daft_schema
+from deltacat_sources.daft.types import daft_schema
 from io_core.errors import (
     CatalogRootError,
     DataFileError,

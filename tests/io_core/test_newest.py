@@ -58,7 +58,10 @@ def test_exact_codes_tell_rows_apart_by_themselves(codes: list[int]) -> None:
 @given(st.lists(st.tuples(CODES, st.sampled_from(["a", "b", None])), max_size=40))
 def test_where_keys_share_a_code_the_keys_decide(rows: list[tuple[int, str | None]]) -> None:
     held = pa.table(
-        {"code": pa.array([c for c, _ in rows], pa.uint64()), "k": [k for _, k in rows]}
+        {
+            "code": pa.array([c for c, _ in rows], pa.uint64()),
+            "k": pa.array([k for _, k in rows], pa.string()),
+        }
     )
     codes = held.column("code").to_numpy()
     found = replaced(KeyCodes(codes, exact=False), held.take)

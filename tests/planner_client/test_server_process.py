@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,9 +23,6 @@ from io_core.errors import DeltaCATError, PlannerUnavailableError
 from planner_client import Client
 from planner_client.server.__main__ import main
 from tests.serving import served, serving
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Any: keyword arguments of every call.
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
@@ -273,3 +271,14 @@ def test_a_text_log_has_no_secret_either(tmp_path: Path) -> None:
     logged = [line for line in server.log.read_text().splitlines() if " INFO " in line]
     assert [line for line in logged if "create_namespace 201" in line and "caller=admin" in line]
     assert not [secret for secret in (*SECRETS, token) if any(secret in line for line in logged)]
+
+
+def test_a_server_does_not_carry_pandas(tmp_path: Path) -> None:
+    with served(tmp_path / "catalog", "--auth", "off") as server, Client(server.url) as client:
+        rows = pa.table({"who": [1], "n": [2]}, schema=SCHEMA)
+        client.catalog.create_namespace(namespace="ns")
+        client.catalog.write(rows, **WHERE)
+        assert client.catalog.read(**WHERE) == rows
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/pyarrow/" in mapped
+    assert "/pandas/" not in mapped

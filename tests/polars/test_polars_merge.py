@@ -142,7 +142,7 @@ def test_a_limit_opens_the_first_files_whose_rows_live(client: Client) -> None:
 def test_a_key_predicate_goes_below_a_merge(client: Client) -> None:
     table = keyed(client)
     frame = scan_deltacat(table, plan=unknowing(client, table)).filter(pl.col("id") == 11)
-    assert frame.explain().count('col("id") == 11') == 2
+    assert frame.explain().count('col("id") == 11') > 2
     assert frame.collect()["v"].to_list() == [-2.0]
 
 

@@ -1,0 +1,283 @@
+"""Which tasks give Daft the rows of a plan? Its own reader's, wherever that gives them exactly.
+
+A task of Daft's own Parquet reader per file; dead rows that the plan knows are handed to it as
+position deletes. Files of other formats, of older columns or of types that Daft's reader refuses go
+through Arrow, one task each. A partition whose rows have to be merged by key is one task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+import daft
+import pyarrow as pa
+from daft.daft import StorageConfig
+from daft.io.source import DataSourceTask
+from daft.recordbatch import RecordBatch
+
+from deltacat_sources.daft.dead import is_reachable
+from deltacat_sources.daft.storage import storage_config
+from deltacat_sources.daft.types import daft_schema, is_native
+from io_core import deletes
+from io_core.defaults import PAST_DEFAULT
+from io_core.errors import UnsupportedError
+from io_core.execute import execute
+from io_core.formats.content import content_type_of
+from io_core.schema import names_in_file, needs_alignment
+from io_core.storage import engine_location
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from daft.io import IOConfig
+    from daft.io.pushdowns import Pushdowns
+
+    from deltacat_sources.daft.dead import PositionFiles
+    from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
+
+__all__ = ["CountTask", "Reading", "known_rows", "tasks_of"]
+
+
+class Reading(NamedTuple):
+    """What a query wants of a plan.
+
+    Attributes:
+        pushdowns: As Daft handed them over.
+        columns: Of the answer and of the filters.
+        predicate: What the filters say to the planner; None for nothing.
+        row_limit: Enough rows; None where filters come first.
+        positions: Where position deletes are written.
+        io_config: How Daft reaches a store; None says the plan's way.
+    """
+
+    pushdowns: Pushdowns
+    columns: tuple[str, ...]
+    predicate: Predicate | None
+    row_limit: int | None
+    positions: PositionFiles
+    io_config: IOConfig | None = None
+
+
+def known_rows(plan: ReadPlan) -> int | None:
+    """How many rows live in a plan's files; None where only a merge by key can tell.
+
+    Raises:
+        DataFileError: A delete set is damaged.
+    """
+    records, sets = plan.column("record_count"), plan.column("deletes")
+    if not plan.requires_merge:
+        return int(sum(records))
+    rows = 0
+    for count, held, kind in zip(records, sets, plan.column("delta_type"), strict=True):
+        if kind == "delete":
+            continue
+        if held is None:
+            return None
+        rows += count - deletes.count(held)
+    return rows
+
+
+def tasks_of(plan: ReadPlan, reading: Reading) -> Iterator[DataSourceTask]:
+    """Tasks that give every row of a plan once, or of a limit enough of them."""
+    if plan.header.truncated and plan.requires_merge and known_rows(plan) is None:
+        raise UnsupportedError(
+            f"{plan!r} is one page of a table whose rows merge: plan without a page size to read it"
+        )
+    lanes = _Lanes(plan, reading)
+    left = reading.row_limit
+    for piece in plan.groups() if plan.requires_merge else [plan]:
+        if known_rows(piece) is None:
+            # Daft filters in any case; before that, only merged rows are worth the second look.
+            yield ArrowTask(piece, reading.columns, reading.predicate)
+            continue
+        for file in _living(piece):
+            yield lanes.task(file)
+            if left is not None:
+                left -= file.alive
+                if left <= 0:
+                    return
+
+
+class _File(NamedTuple):
+    """One data file with rows that live."""
+
+    plan: ReadPlan
+    path: str
+    records: int
+    size: int
+    content_type: str
+    encoding: str | None
+    schema_id: int | None
+    dead: bytes
+
+    @property
+    def alive(self) -> int:
+        return self.records - deletes.count(self.dead)
+
+
+_COLUMNS = (
+    "path",
+    "record_count",
+    "content_length",
+    "content_type",
+    "content_encoding",
+    "schema_id",
+    "deletes",
+    "delta_type",
+)
+
+
+def _living(plan: ReadPlan) -> Iterator[_File]:
+    """A plan's data files, but for those without a row that lives."""
+    merges = plan.requires_merge
+    rows = zip(*map(plan.column, _COLUMNS), strict=True)
+    for place, (path, records, size, kind, encoding, schema_id, held, delta) in enumerate(rows):
+        if merges and delta == "delete":
+            continue
+        one = plan.with_files(plan.files.slice(place, 1))
+        dead = held if merges and held else b""
+        file = _File(one, path, records, size, kind, encoding, schema_id, dead)
+        if not dead or file.alive:
+            yield file
+
+
+class _Lanes:
+    """A plan's files on their way into tasks."""
+
+    def __init__(self, plan: ReadPlan, reading: Reading) -> None:
+        self._plan, self._reading = plan, reading
+        self._schema = daft.Schema.from_pyarrow_schema(daft_schema(plan.schema))
+        self._is_native = all(is_native(field.type) for field in plan.schema)
+        self._wanted = pa.schema([plan.schema.field(name) for name in reading.columns])
+        # Daft 0.7.26 takes a task's first rows, and leaves out dead ones only then.
+        self._without_limit = dataclasses.replace(reading.pushdowns, limit=None)
+        self._reachable: bool | None = None
+        # Of files of one schema id: whether Daft's reader shows the table's columns.
+        self._as_they_are: dict[int | None, bool] = {}
+        if reading.io_config is not None:
+            self._config: StorageConfig | None = StorageConfig(True, reading.io_config)
+        else:
+            self._config = storage_config(plan.storage.store_for(plan.paths))
+
+    def task(self, file: _File) -> DataSourceTask:
+        """The file's task: Daft's own reader's, if that gives its rows exactly."""
+        kind = content_type_of(file.content_type).name
+        plain = kind == "parquet" and file.encoding in (None, "identity")
+        if not (plain and self._is_native and self._shows(file.schema_id)):
+            return ArrowTask(file.plan, self._reading.columns, None)
+        # Of a query that takes no column, Daft 0.7.26 reads the number of rows in the footer.
+        if file.dead and (self._reading.pushdowns.columns == [] or not self._reaches()):
+            return ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
+        location = engine_location(file.path)
+        dead = None
+        if file.dead:
+            dead = [
+                self._reading.positions.of(
+                    location, file.dead, records=file.records, plan=repr(self._plan)
+                )
+            ]
+        # Without pushdowns a task's rows come back unfiltered; without sizes Daft's Ray runner
+        # cannot put small files together.
+        return DataSourceTask.parquet(
+            location,
+            self._schema,
+            pushdowns=self._reading.pushdowns if dead is None else self._without_limit,
+            num_rows=file.records if dead is None else None,
+            size_bytes=file.size,
+            storage_config=self._config,
+            iceberg_delete_files=dead,
+        )
+
+    def _reaches(self) -> bool:
+        if self._reachable is None:
+            self._reachable = is_reachable()
+        return self._reachable
+
+    def _shows(self, schema_id: int | None) -> bool:
+        found = self._as_they_are.get(schema_id)
+        if found is None:
+            found = self._as_they_are[schema_id] = self._compared(schema_id)
+        return found
+
+    def _compared(self, schema_id: int | None) -> bool:
+        """Whether files of a schema have the columns under their names, in their types."""
+        if schema_id is not None and schema_id == self._plan.header.schema_id:
+            return True
+        writer = self._plan.writer_schema(schema_id)
+        if writer is None:
+            return not needs_alignment(self._wanted)
+        names = names_in_file(self._wanted, writer)
+        for field in self._wanted:
+            stored = names.get(field.name)
+            if stored is None:
+                # Daft's reader inserts nulls, but for a column of that name, and no defaults.
+                if field.name in writer.names or PAST_DEFAULT in (field.metadata or {}):
+                    return False
+            elif stored != field.name or writer.field(stored).type != field.type:
+                return False
+        return True
+
+
+class CountTask(DataSourceTask):
+    """One row with a number, under the name of the column that Daft counts.
+
+    Args:
+        name: Of that column.
+        plan: Whose rows.
+        rows: How many they are; None merges them by key when the task runs, to count them.
+    """
+
+    def __init__(self, name: str, plan: ReadPlan, rows: int | None) -> None:
+        self._name = name
+        self._rows = rows
+        self._plan = plan if rows is None else None
+
+    @property
+    def schema(self) -> daft.Schema:
+        """One column of numbers."""
+        return daft.Schema.from_pyarrow_schema(pa.schema([(self._name, pa.uint64())]))
+
+    async def read(self) -> AsyncIterator[RecordBatch]:
+        """The one row."""
+        rows = self._rows if self._plan is None else await asyncio.to_thread(_count, self._plan)
+        found = pa.table({self._name: pa.array([rows], pa.uint64())})
+        yield RecordBatch.from_arrow_table(found)
+
+
+def _count(plan: ReadPlan) -> int:
+    return sum(piece.num_rows for piece in execute(plan, columns=[]))
+
+
+class ArrowTask(DataSourceTask):
+    """Rows of one merge group, or of one file that Daft cannot open. Pickles with its plan."""
+
+    def __init__(
+        self, plan: ReadPlan, columns: tuple[str, ...], predicate: Predicate | None
+    ) -> None:
+        self._plan = plan
+        self._columns = columns
+        self._predicate = predicate
+
+    @property
+    def schema(self) -> daft.Schema:
+        """The columns that are read."""
+        return daft.Schema.from_pyarrow_schema(self._arrow_schema())
+
+    def _arrow_schema(self) -> pa.Schema:
+        fields = daft_schema(self._plan.schema)
+        return pa.schema([fields.field(name) for name in self._columns])
+
+    async def read(self) -> AsyncIterator[RecordBatch]:
+        """The rows, a batch at a time."""
+        shape = self._arrow_schema()
+        pieces = execute(self._plan, columns=self._columns, predicate=self._predicate)
+        any_yet = False
+        # In a thread: Daft reads the tasks of a query in turns, on one event loop.
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            any_yet = True
+            yield RecordBatch.from_arrow_table(piece.cast(shape))
+        if not any_yet:
+            yield RecordBatch.from_arrow_table(shape.empty_table())

@@ -1,0 +1,42 @@
+"""Which DeltaCAT tables does a dataset read, and how? Looked up in Ray's own optimised plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deltacat_sources.ray.scan import DeltaCatDatasource
+from io_core.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ray.data import Dataset
+
+    from deltacat_sources.ray.explanation import Explanation
+
+__all__ = ["explain"]
+
+
+def explain(dataset: Dataset) -> list[Explanation]:
+    """What was pushed down to each table that a dataset reads, and how its tasks are packed.
+
+    Plans, and reads no row. The tables come in the order in which Ray's plan names them.
+
+    Raises:
+        UnsupportedError: This release of Ray keeps its plans elsewhere.
+    """
+    try:
+        from ray.data._internal.logical.optimizers import LogicalOptimizer
+
+        plan = LogicalOptimizer().optimize(dataset._logical_plan)  # noqa: SLF001  # no public way
+        operators = list(plan.dag.post_order_iter())
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedError(f"this Ray's plans cannot be looked at: {error}") from error
+    return [source.explain() for source in _sources(operators)]
+
+
+def _sources(operators: list[object]) -> Iterator[DeltaCatDatasource]:
+    for operator in operators:
+        source = getattr(operator, "datasource", None)
+        if isinstance(source, DeltaCatDatasource):
+            yield source

@@ -1,0 +1,85 @@
+"""How does a task, in a worker, turn its files into Ray's blocks? With Arrow, file by file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from deltacat_sources.ray.tasks import living_rows
+from io_core.execute import execute
+from io_core.schema import without_views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from deltacat_sources.ray.tasks import Share
+
+__all__ = ["block_schema", "read", "reader", "shown"]
+
+# Ray keeps the number of rows of a block without columns by a column of this name, which it hides
+# from users (ray 2.60, _internal/arrow_block.py).
+_STUB = "__bsp_stub"
+
+
+def shown(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
+    """Some columns as blocks have them: Ray cannot send Arrow's view types (ray 2.60)."""
+    return pa.schema([pa.field(name, _block_type(schema.field(name).type)) for name in columns])
+
+
+def _block_type(dtype: pa.DataType) -> pa.DataType:
+    if pa.types.is_list_view(dtype) or pa.types.is_large_list_view(dtype):
+        return pa.large_list(without_views(dtype.value_type))
+    return without_views(dtype)
+
+
+def block_schema(visible: pa.Schema) -> pa.Schema:
+    """What a block of these columns looks like; of none it has Ray's own column."""
+    return visible if len(visible) else pa.schema([pa.field(_STUB, pa.null())])
+
+
+def reader(share: Share) -> Callable[[], Iterator[pa.Table]]:
+    """What a task runs."""
+
+    # Not functools.partial: Ray asks for the __name__ of a function that pickles large.
+    def read_share() -> Iterator[pa.Table]:
+        return read(share)
+
+    return read_share
+
+
+def read(share: Share) -> Iterator[pa.Table]:
+    """Blocks of a task, piece by piece, so that it can be stopped early. Runs in a worker."""
+    left = share.limit
+    empty = True
+    for rows in _pieces(share) if left != 0 else ():
+        # Files begin with a piece that only tells their columns, and filters may empty others.
+        if not rows.num_rows:
+            continue
+        block = rows if left is None else rows.slice(0, left)
+        yield block
+        empty = False
+        left = None if left is None else left - block.num_rows
+        if left == 0:
+            return
+    if empty:
+        # A block without rows still tells the dataset's columns.
+        yield block_schema(shown(share.plan.schema, share.columns)).empty_table()
+
+
+def _pieces(share: Share) -> Iterator[pa.Table]:
+    for plan, certain in share.runs():
+        living = living_rows(plan) if certain and not share.columns else None
+        if living is not None:
+            yield _counted(living)
+            continue
+        predicate, expr = None if certain else share.predicate, share.expr
+        for found in execute(plan, columns=share.needed, predicate=predicate):
+            piece = found.cast(shown(plan.schema, found.column_names))
+            # In memory: a Parquet reader would skip row groups whose footer leaves NaN out.
+            rows = piece if expr is None else piece.filter(expr.to_pyarrow())
+            yield rows.select(share.columns) if share.columns else _counted(rows.num_rows)
+
+
+def _counted(rows: int) -> pa.Table:
+    return pa.table({_STUB: pa.nulls(rows)})
