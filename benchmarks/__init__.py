@@ -8,8 +8,10 @@ __all__ = ["BENCHMARKS"]
 BENCHMARKS: dict[str, str] = {
     "scan": "benchmarks.scan",
     "polars": "benchmarks.polars",
+    "daft": "benchmarks.daft",
     "plan": "benchmarks.plan",
     "commit": "benchmarks.commit",
     "deletes": "benchmarks.deletes",
     "mor": "benchmarks.mor",
+    "ray": "benchmarks.ray",
 }

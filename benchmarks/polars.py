@@ -57,14 +57,15 @@ def run(*, quick: bool = False) -> Report:
     )
 
 
-def measure(size: Size, *, peers: bool = True) -> Report:
-    """The same for a size; without peers scans are compared with `scan_parquet` alone."""
-    sides = [side for side in SIDES if peers or side.ours or side.name == "parquet"]
+def measure(size: Size) -> Report:
+    """The same for a size; without files nothing but merges and sinks."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
-        fixture = scan.build(root, size.files)
-        with serving(fixture.catalog) as server:
-            rows += scan.measured(Fixture(root, server.url), sides, size.files, size.rounds)
+        if size.files:
+            fixture = scan.build(root, size.files)
+            with serving(fixture.catalog) as server:
+                served = Fixture(root, server.url)
+                rows += scan.measured(served, SIDES, size.files, size.rounds)
         rows += _merges(f"{root}/keyed", size)
         rows += _sinks(root, size)
     return Report(
@@ -170,24 +171,23 @@ def _collecting(frame: Callable[[], pl.LazyFrame]) -> Callable[[], Sample]:
 def _made(rows: int) -> pl.LazyFrame:
     """Rows that are made when they are asked for, so that no side reads anything."""
 
-    def batches(
-        columns: list[str] | None,
-        _predicate: pl.Expr | None,
-        _n_rows: int | None,
-        _size: int | None,
-    ) -> Iterator[pl.DataFrame]:
+    def batches(columns: list[str] | None, *_pushed: object) -> Iterator[pl.DataFrame]:
         for start in range(0, rows, _BATCH):
-            number = pl.int_range(start, min(start + _BATCH, rows), dtype=pl.Int64, eager=True)
-            yield pl.DataFrame(
-                {
-                    "id": number,
-                    "day": (number % 365).cast(pl.Int32).cast(pl.Date),
-                    "value": (number * 7919 % 10_007).cast(pl.Float64),
-                    "text": "row " + (number % 1_000).cast(pl.String),
-                }
-            ).select(columns or pl.all())
+            yield _batch(start, min(start + _BATCH, rows)).select(columns or pl.all())
 
     return register_io_source(batches, schema=_SINK_SCHEMA)
+
+
+def _batch(start: int, end: int) -> pl.DataFrame:
+    number = pl.int_range(start, end, dtype=pl.Int64, eager=True)
+    return pl.DataFrame(
+        {
+            "id": number,
+            "day": (number % 365).cast(pl.Int32).cast(pl.Date),
+            "value": (number * 7919 % 10_007).cast(pl.Float64),
+            "text": "row " + (number % 1_000).cast(pl.String),
+        }
+    )
 
 
 def _sinks(root: str, size: Size) -> Iterator[Row]:

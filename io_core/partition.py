@@ -221,7 +221,10 @@ def split(
     held = table if plain.equals(table.schema) else table.cast(plain)
     for group in np.argsort(first, kind="stable"):
         start = ends[group - 1] if group else 0
-        yield keyed.slice(int(first[group]), 1), held.take(order[start : ends[group]]).cast(table.schema)
+        yield (
+            keyed.slice(int(first[group]), 1),
+            held.take(order[start : ends[group]]).cast(table.schema),
+        )
 
 
 def value_bounds(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import uuid
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -28,6 +30,7 @@ from io_core.storage import is_s3, local_path, persist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
 
 __all__ = [
     "DEFAULT_ROWS_PER_FILE",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 DEFAULT_ROWS_PER_FILE = 4_000_000
+_FILES_IN_FLIGHT = 2
 
 
 class Sink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -170,18 +174,45 @@ def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> li
 
 
 def write_batches(
-    session: WriteSession, batches: Iterable[pa.Table | pa.RecordBatch], rows_per_file: int
+    session: WriteSession,
+    batches: Iterable[pa.Table | pa.RecordBatch],
+    rows_per_file: int,
+    *,
+    pool: Executor | None = None,
 ) -> Iterator[WriteEntry]:
-    """Stage rows under a session as they come; see `OpenSink.write_batches`."""
-    rolling, files = Rolling(rows_per_file), None
-    for batch in batches:
-        rows = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        files = _Files.of(session, rows.schema) if files is None else files
-        conformed = conform(rows, files.schema, session)
-        for values, part in _partitions(conformed, session, files.schema):
-            yield from map(files.write, rolling.add(values, part))
-    if files is not None:
-        yield from map(files.write, rolling.finish())
+    """Stage rows under a session as they come; see `OpenSink.write_batches`.
+
+    Args:
+        session: Where to.
+        batches: The rows.
+        rows_per_file: Where files roll.
+        pool: Threads that write files while more rows come, three of them waiting at most; the
+            entries stay in order. None writes each before going on.
+    """
+    rows = (pa.Table.from_batches([b]) if isinstance(b, pa.RecordBatch) else b for b in batches)
+    first = next(rows, None)
+    if first is None:
+        return
+    files = _Files.of(session, first.schema)
+    rolled = _rolled(itertools.chain([first], rows), files, Rolling(rows_per_file))
+    if pool is None:
+        yield from map(files.write, rolled)
+        return
+    writing: deque[Future[WriteEntry]] = deque()
+    for found in rolled:
+        writing.append(pool.submit(files.write, found))
+        if len(writing) > _FILES_IN_FLIGHT:
+            yield writing.popleft().result()
+    for future in writing:
+        yield future.result()
+
+
+def _rolled(batches: Iterable[pa.Table], files: _Files, rolling: Rolling) -> Iterator[Rolled]:
+    for rows in batches:
+        conformed = conform(rows, files.schema, files.session)
+        for values, part in _partitions(conformed, files.session, files.schema):
+            yield from rolling.add(values, part)
+    yield from rolling.finish()
 
 
 class _Files(NamedTuple):

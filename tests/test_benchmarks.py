@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import commit, commit_sides, mor, plan
+from benchmarks import commit, commit_sides, mor, plan, polars
 from benchmarks.harness import Sample, interleave
 from benchmarks.mor_tables import Size as MorSize
+from benchmarks.ray_fleet import DECODE_BYTES_S, OPEN_S, TASK_S, TASKS_S, Fleet, seconds
 from benchmarks.report import Figure, Report, Row, Target, Timing
 from benchmarks.tables import QUERIES, Shape, expected, make_files
 
@@ -58,6 +59,13 @@ def test_merged_reads_are_measured_once_they_give_what_the_tables_history_leaves
     assert len(report.targets) == 2 * len(report.rows)
 
 
+def test_a_simulated_fleet_takes_tasks_in_order_as_the_driver_submits_them() -> None:
+    one = OPEN_S + 1.0 + TASK_S
+    sizes = [int(DECODE_BYTES_S)] * 3
+    assert seconds([1, 1], sizes[:2], Fleet(nodes=2, cpus=1)) == pytest.approx(one + 1 / TASKS_S)
+    assert seconds([1, 1, 1], sizes, Fleet(nodes=1, cpus=2)) == pytest.approx(2 * one)
+
+
 def test_a_slow_side_is_asked_in_two_rounds_alone() -> None:
     calls = {"slow": lambda: Sample(500.0, 1.0), "fast": lambda: Sample(1.0, 1.0)}
     found = interleave(calls, 5, slow_ms=100)
@@ -89,3 +97,12 @@ def test_a_report_says_what_was_found_and_which_targets_are_missed() -> None:
         "* something was left out",
         "cores: 2",
     ]
+
+
+def test_polars_is_measured_merging_and_writing_with_every_answer_checked() -> None:
+    report = polars.measure(polars.Size(0, 4_000, 20_000, 1))
+    merges = [row for row in report.rows if row.metric.startswith("merge: ")]
+    assert [row.metric for row in report.rows if row.metric == "sink"] == ["sink"]
+    assert {row.checked for row in merges} == {"equal"}
+    assert all(set(row.timings) == {"ours", "ours cold", "parquet"} for row in merges)
+    assert "sink, peak memory" in {target.metric for target in report.targets}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import uuid
@@ -38,9 +39,9 @@ def is_reachable() -> bool:
     """Whether whoever runs Daft's tasks sees this machine's temporary files."""
     if get_or_infer_runner_type() != "ray":
         return True
-    import ray
-
-    if not ray.is_initialized():
+    # Daft's Ray runner imported it; by itself this adapter needs no Ray.
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
         return False
     alive = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
     return alive == [ray.util.get_node_ip_address()]

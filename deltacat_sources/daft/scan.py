@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from io_core.model import TableRef
     from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -62,15 +63,10 @@ def read_deltacat(
     changes_since: int | None = None,
     io_config: IOConfig | None = None,
 ) -> daft.DataFrame:
-    """Lazily read a table.
+    """Lazily read a table, as it is at one snapshot; see docs/engines.md.
 
-    Makes one small call to the planner, for the schema and the snapshot: the frame shows that one
-    snapshot however often it is used. The files are planned when a query runs, with its filters,
-    its columns and its limit, once per distinct query. `count_rows()` opens no file, unless rows have
-    to be merged to be counted. `explain(show_all=True)` shows what was pushed and which files are left.
-
-    Daft's filters mean what Daft means, over files: its reader skips row groups by footers that
-    leave NaN out, so that `x > 5` can miss NaN. `predicate` does not.
+    Makes one small call to the planner; the files are planned when a query runs, with its filters, its
+    columns and its limit. Daft's filters mean what Daft means: over files they can miss NaN.
 
     Args:
         table: `"namespace.table"`.
@@ -78,54 +74,48 @@ def read_deltacat(
         as_of: Nanoseconds since the epoch: what was committed strictly before then.
         table_version: A version of the table; None means the latest active one.
         transaction: Show what this open transaction of the planner's sees, also what it does later.
-        plan: Read the files of a plan that was made before, here or elsewhere; no planner is asked.
+        plan: Read the files of a plan that was made before; no planner is asked.
         columns: The frame's columns, in order; None means all.
         predicate: Rows to keep, as the planner's JSON tree, such as `{"gt": ["x", 3]}`; in this
-            project's meaning (NaN above all numbers, nulls ignored in lists), before `columns`. Daft
-            hands a source no predicate with a function, such as `startswith`: said here, it prunes.
-        changes_since: A snapshot: show only rows of files that were added after it; see "Changes" in
-            docs/semantics.md.
-        io_config: How Daft's own reader reaches a store, instead of what the plan says: its keys are
-            then not renewed, and files are not looked at before they are read.
+            project's meaning, before `columns`. Daft hands a source no predicate with a function,
+            such as `startswith`: said here, it prunes.
+        changes_since: A snapshot: show only rows of files that were added after it.
+        io_config: How Daft's own reader reaches a store, instead of what the plan says.
 
     Raises:
-        NotFoundError: No such namespace, table or version.
-        SchemaValidationError: An unknown column.
-        PredicateError: The predicate is malformed or does not fit the schema.
-        TransactionError: The transaction is closed, or `as_of` is given too.
-        UnsupportedError: A column of a type that Daft cannot hold.
-        CatalogRootError: `planner` is a directory and no catalog.
+        DeltaCATError: What `open_scan` raises; and when a query runs, `DataFileError` for a file
+            that is missing or has another size.
         ValueError: `plan` is given together with what chooses another, or is of another table.
-        DataFileError: When a query runs: a file is missing or has another size.
 
     Example:
         >>> import pyarrow as pa, tempfile
         >>> from planner_client import Client
         >>> client = Client(tempfile.mkdtemp())
-        >>> _ = client.catalog.create_namespace(namespace="air")
-        >>> months = pa.table({"month": [1, 2]})
-        >>> _ = client.catalog.write(months, namespace="air", table="flights", mode="auto")
-        >>> flights = read_deltacat("air.flights", planner=client)
-        >>> flights.where(daft.col("month") == 1).to_pydict()
-        {'month': [1]}
+        >>> made = client.catalog.write(pa.table({"n": [1, 2]}), namespace="air", table="t")
+        >>> read_deltacat("air.t", planner=client).where(daft.col("n") == 1).to_pydict()
+        {'n': [1]}
     """
-    if plan is None:
-        scan, header = open_scan(
-            table,
-            planner=planner,
-            as_of=as_of,
-            table_version=table_version,
-            columns=columns,
-            predicate=predicate,
-            transaction=transaction,
-            since=changes_since,
-        )
-        source, own = TableSource(scan, header, io_config), scan.predicate
-    else:
+    if plan is not None:
         check_plan(plan, table, (planner, as_of, table_version, transaction, changes_since))
         check_columns(columns or (), plan.schema)
-        source, own = TableSource(None, plan, io_config), parse(predicate)
+        return _shown(TableSource(None, plan, io_config), parse(predicate), columns)
+    scan, header = open_scan(
+        table,
+        planner=planner,
+        as_of=as_of,
+        table_version=table_version,
+        columns=columns,
+        predicate=predicate,
+        transaction=transaction,
+        since=changes_since,
+    )
+    return _shown(TableSource(scan, header, io_config), scan.predicate, columns)
+
+
+def _shown(
+    source: TableSource, predicate: Predicate | None, columns: Sequence[str] | None
+) -> daft.DataFrame:
     frame = source.read()
-    if own is not None:
-        frame = frame.where(to_daft(bind(own, source.arrow_schema)))
+    if predicate is not None:
+        frame = frame.where(to_daft(bind(predicate, source.arrow_schema)))
     return frame if columns is None else frame.select(*columns)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["CountTask", "Reading", "known_rows", "tasks_of"]
+__all__ = ["ArrowTask", "CountTask", "Reading", "known_rows", "tasks_of"]
 
 
 class Reading(NamedTuple):

@@ -6,11 +6,16 @@ microseconds, `date64` Date, narrow decimals Decimal.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
-from io_core.errors import UnsupportedError
+from io_core.errors import SchemaValidationError, UnsupportedError
 
-__all__ = ["daft_schema", "is_native"]
+if TYPE_CHECKING:
+    import daft
+
+__all__ = ["daft_schema", "is_native", "table_schema"]
 
 
 def daft_schema(schema: pa.Schema) -> pa.Schema:
@@ -34,6 +39,44 @@ def daft_schema(schema: pa.Schema) -> pa.Schema:
             )
         fields.append(pa.field(field.name, dtype))
     return pa.schema(fields)
+
+
+def table_schema(schema: daft.Schema) -> pa.Schema:
+    """The Arrow schema of rows that Daft hands over, in Arrow's usual types.
+
+    Raises:
+        SchemaValidationError: A column that no table can hold.
+    """
+    fields = []
+    for field in schema:
+        try:
+            fields.append(pa.field(field.name, _plain(field.dtype.to_arrow_dtype())))
+        except (ValueError, TypeError, pa.ArrowException):
+            raise SchemaValidationError(
+                f"column {field.name!r} is of type {field.dtype}, which a table cannot hold: "
+                "cast it first"
+            ) from None
+    return pa.schema(fields)
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    """Arrow's usual type for what Daft exports as a large one."""
+    t = pa.types
+    if isinstance(dtype, pa.BaseExtensionType):
+        return dtype
+    if t.is_large_string(dtype):
+        return pa.string()
+    if t.is_large_binary(dtype):
+        return pa.binary()
+    if t.is_large_list(dtype) or t.is_list(dtype):
+        return pa.list_(_plain(dtype.value_type))
+    if t.is_fixed_size_list(dtype):
+        return pa.list_(_plain(dtype.value_type), dtype.list_size)
+    if t.is_map(dtype):
+        return pa.map_(_plain(dtype.key_type), _plain(dtype.item_type))
+    if t.is_struct(dtype):
+        return pa.struct([pa.field(f.name, _plain(f.type)) for f in dtype])
+    return dtype
 
 
 def _daft_type(dtype: pa.DataType) -> pa.DataType | None:

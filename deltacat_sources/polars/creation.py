@@ -1,4 +1,4 @@
-"""Which table does a sink make for a frame, and is the one that is there laid out as asked?"""
+"""Which table does a sink make for a frame?"""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
+from deltacat_sources.layout import creation_of
 from io_core.errors import SchemaValidationError
-from io_core.schema import assign_field_ids, check_columns, encode_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from io_core.model import WriteSession
-
-__all__ = ["announced", "check_layout", "creation"]
-
-
-def _names(columns: str | Sequence[str] | None) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns or ())
+__all__ = ["announced", "creation"]
 
 
 def creation(
@@ -32,14 +26,7 @@ def creation(
     Raises:
         SchemaValidationError: A column that a table cannot hold, or an unknown one.
     """
-    # Any: the protocol's free-form properties.
-    arrow = assign_field_ids(_table_schema(schema), _names(merge_keys))
-    check_columns(_names(partition_by), arrow)
-    properties: dict[str, Any] = {"schema_def": encode_schema(arrow), "auto_create_namespace": True}
-    if partition_by:
-        keys = [{"key": [name], "transform": "identity"} for name in _names(partition_by)]
-        properties["partition_scheme"] = {"keys": keys}
-    return properties
+    return creation_of(_table_schema(schema), partition_by, merge_keys)
 
 
 def _table_schema(schema: pl.Schema) -> pa.Schema:
@@ -84,27 +71,3 @@ def _plain(dtype: pa.DataType) -> pa.DataType:
         inner = [dtype.field(i) for i in range(dtype.num_fields)]
         return pa.struct([f.with_type(_plain(f.type)) for f in inner])
     return dtype
-
-
-def check_layout(
-    session: WriteSession,
-    partition_by: str | Sequence[str] | None,
-    merge_keys: str | Sequence[str] | None,
-) -> None:
-    """Refuse a layout that is asked for and that a table which is there does not have.
-
-    Raises:
-        SchemaValidationError: Other merge keys or partitions.
-    """
-    name = f"{session.namespace}.{session.table}"
-    if merge_keys is not None and set(_names(merge_keys)) != set(session.merge_keys or ()):
-        raise SchemaValidationError(
-            f"{name} has the merge keys {session.merge_keys or []}, not {_names(merge_keys)}: "
-            "leave merge_keys out"
-        )
-    keys = session.partition_scheme.keys if session.partition_scheme else ()
-    there = [(key.key[0], key.transform or "identity") for key in keys]
-    if partition_by is not None and there != [(n, "identity") for n in _names(partition_by)]:
-        raise SchemaValidationError(
-            f"{name} is partitioned by {there}, not by {_names(partition_by)}: leave partition_by out"
-        )

@@ -10,7 +10,7 @@ frame is built.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import polars as pl
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -85,13 +86,12 @@ def scan_deltacat(
     include_file_paths: str | None = None,
     changes_since: int | None = None,
 ) -> pl.LazyFrame:
-    """Lazily read a table.
+    """Lazily read a table, in its order.
 
     Makes one small call to the planner, for the schema and the snapshot: the frame shows that one
-    snapshot however often and in however many places of a query it is used. The files are planned
-    when a query runs, with its filters, its projection and its limit; several tables of one query
-    are planned at the same time. Rows come in the table's order. The frame serialises (with
-    cloudpickle) and holds no open file.
+    snapshot however often and in however many places of a query it is used. Files are planned when
+    a query runs, with its filters, its projection and its limit; several tables of one query at the
+    same time. The frame serialises (with cloudpickle) and holds no open file. See docs/polars.md.
 
     Args:
         table: `"namespace.table"`.
@@ -99,56 +99,73 @@ def scan_deltacat(
         as_of: Nanoseconds since the epoch: what was committed strictly before then.
         table_version: A version of the table; None means the latest active one.
         transaction: Show what this open transaction of the planner's sees, also what it does later.
-        plan: Read the files of a plan that was made before, here or elsewhere; no planner is asked.
-            A page of a plan is read as far as it goes.
+        plan: Read the files of a plan (or page of one) made before; no planner is asked.
         columns: The frame's columns, in order; None means all.
         predicate: Rows to keep, as the planner's JSON tree, such as `{"gt": ["x", 3]}`; in this
             project's meaning (NaN above all numbers, nulls ignored in lists), before `columns`.
-        row_index_name: Add a first column of this name that numbers the frame's rows, from 0. Filters
-            of the query are then not pushed to the planner, since they would change the numbers;
-            `predicate` is.
-        include_file_paths: Add a last column of this name with each row's file.
-        changes_since: A snapshot (`lf.deltacat.plan().snapshot`): show only rows of files that were
-            added after it; see "Changes" in docs/semantics.md.
+        row_index_name: Add a first column that numbers the frame's rows, from 0. A query's filters
+            are then not pushed, since they would change the numbers; `predicate` is.
+        include_file_paths: Add a last column with each row's file.
+        changes_since: A snapshot: show only rows of files that were added after it.
 
     Raises:
         NotFoundError: No such namespace, table or version.
         SchemaValidationError: An unknown column, or a name that a column has already.
         PredicateError: The predicate is malformed or does not fit the schema.
-        TransactionError: The transaction is closed, or `as_of` is given too.
         UnsupportedError: A column of a type that Polars cannot hold.
-        CatalogRootError: `planner` is a directory and no catalog.
         ValueError: `plan` is given together with what chooses another, or is of another table.
         DataFileError: When a query runs: a file is missing or damaged.
-
-    Example:
-        >>> import pyarrow as pa, tempfile
-        >>> from planner_client import Client
-        >>> client = Client(tempfile.mkdtemp())
-        >>> made = client.catalog.write(
-        ...     pa.table({"month": [1, 2], "origin": ["JFK", "EWR"]}), namespace="air", table="flights"
-        ... )
-        >>> flights = scan_deltacat("air.flights", planner=client)
-        >>> flights.filter(pl.col("month") == 1).collect()["origin"].to_list()
-        ['JFK']
     """
-    if plan is None:
-        scan, header = open_scan(
-            table,
-            planner=planner,
-            as_of=as_of,
-            table_version=table_version,
-            columns=columns,
-            predicate=predicate,
-            transaction=transaction,
-            since=changes_since,
-        )
-        origin, own = Origin(scan), scan.predicate
-    else:
-        _check_plan(plan, table, (planner, as_of, table_version, transaction, changes_since))
+    chosen = (planner, as_of, table_version, transaction, changes_since)
+    opened = _opened(table, chosen, plan, columns, predicate)
+    return _framed(opened, columns, row_index_name, include_file_paths)
+
+
+class _Opened(NamedTuple):
+    """Where rows come from, the table's header, and the predicate, unbound."""
+
+    origin: Origin
+    header: ReadPlan
+    predicate: Predicate | None
+
+
+_Chosen: TypeAlias = """tuple[
+    Client | str | os.PathLike[str] | None, int | None, str | None, Transaction | None, int | None
+]"""
+
+
+def _opened(
+    table: str | TableRef,
+    chosen: _Chosen,
+    plan: ReadPlan | None,
+    columns: Sequence[str] | None,
+    predicate: Mapping[str, object] | None,
+) -> _Opened:
+    if plan is not None:
+        _check_plan(plan, table, chosen)
         check_columns(columns or (), plan.schema)
-        header, own = plan, parse(predicate)
-        origin = Origin(None, plan)
+        return _Opened(Origin(None, plan), plan, parse(predicate))
+    planner, as_of, table_version, transaction, since = chosen
+    scan, header = open_scan(
+        table,
+        planner=planner,
+        as_of=as_of,
+        table_version=table_version,
+        columns=columns,
+        predicate=predicate,
+        transaction=transaction,
+        since=since,
+    )
+    return _Opened(Origin(scan), header, scan.predicate)
+
+
+def _framed(
+    opened: _Opened,
+    columns: Sequence[str] | None,
+    row_index_name: str | None,
+    include_file_paths: str | None,
+) -> pl.LazyFrame:
+    origin, header, own = opened
     _check_added(header.schema, row_index_name, include_file_paths)
     frame = Resolver(origin, header, path_column=include_file_paths).lazy()
     if own is not None:
@@ -157,7 +174,7 @@ def scan_deltacat(
         frame = frame.select(*columns, *([include_file_paths] if include_file_paths else []))
     if row_index_name is not None:
         frame = frame.with_row_index(row_index_name)
-    if plan is None or own is None:
+    if origin.plan is None or own is None:
         note_origin(frame, origin)
     return frame
 
@@ -176,7 +193,18 @@ def read_deltacat(
     include_file_paths: str | None = None,
     changes_since: int | None = None,
 ) -> pl.DataFrame:
-    """Read a table into memory: `scan_deltacat`, collected."""
+    """Read a table into memory: `scan_deltacat`, collected.
+
+    Example:
+        >>> import pyarrow as pa, tempfile
+        >>> from planner_client import Client
+        >>> client = Client(tempfile.mkdtemp())
+        >>> rows = pa.table({"month": [1, 2], "origin": ["JFK", "EWR"]})
+        >>> made = client.catalog.write(rows, namespace="air", table="flights")
+        >>> january = {"eq": ["month", 1]}
+        >>> read_deltacat("air.flights", planner=client, predicate=january)["origin"].to_list()
+        ['JFK']
+    """
     return scan_deltacat(
         table,
         planner=planner,

@@ -19,7 +19,8 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from deltacat_sources.polars.creation import announced, check_layout, creation
+from deltacat_sources.layout import check_layout
+from deltacat_sources.polars.creation import announced, creation
 from deltacat_sources.polars.types import polars_schema
 from io_core.defaults import filled
 from io_core.errors import SchemaValidationError, UnsupportedError
@@ -154,15 +155,9 @@ def sink_deltacat(
         >>> sink_deltacat(frame, "air.flights", planner=client, partition_by="month").files_registered
         2
     """
+    ref, client = TableRef.parse(table), connect(planner)
     asked = _Asked(
-        TableRef.parse(table),
-        connect(planner),
-        mode,
-        transaction,
-        partition_by,
-        merge_keys,
-        create,
-        max_rows_per_file,
+        ref, client, mode, transaction, partition_by, merge_keys, create, max_rows_per_file
     )
     if lazy:
         return pl.defer(lambda: _summary(_sunk(lf, asked)), schema=_SUMMARY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import polars as pl
 import pyarrow as pa
 
@@ -20,13 +22,19 @@ def polars_schema(schema: pa.Schema) -> pl.Schema:
         >>> polars_schema(pa.schema([("at", pa.timestamp("s"))]))
         Schema([('at', Datetime(time_unit='ms', time_zone=None))])
     """
-    for field in schema:
-        if not _is_representable(_shown_type(field.type)):
+    return pl.Schema(_known_schema(tuple(schema.names), tuple(schema.types)))
+
+
+# A query asks several times, and hundreds of columns take a while.
+@functools.lru_cache(maxsize=256)
+def _known_schema(names: tuple[str, ...], types: tuple[pa.DataType, ...]) -> pl.Schema:
+    for name, dtype in zip(names, types, strict=True):
+        if not _is_representable(_shown_type(dtype)):
             raise UnsupportedError(
-                f"column {field.name!r} is of type {field.type}, which Polars cannot hold; "
+                f"column {name!r} is of type {dtype}, which Polars cannot hold; "
                 "read the table with client.catalog.read(columns=...) instead"
             )
-    return shown(schema.remove_metadata().empty_table()).schema
+    return shown(pa.schema(list(zip(names, types, strict=True))).empty_table()).schema
 
 
 def is_native(schema: pa.Schema) -> bool:

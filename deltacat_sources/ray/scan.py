@@ -42,17 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaCatDatasource", "read_deltacat"]
 
-# Arguments of `ray.data.read_datasource`.
-_OF_RAY = {
-    "parallelism",
-    "num_cpus",
-    "num_gpus",
-    "memory",
-    "ray_remote_args",
-    "concurrency",
-    "override_num_blocks",
-}
-
 
 class DeltaCatDatasource(Datasource):
     """A table as a source of Ray Data, for `ray.data.read_datasource`.
@@ -310,18 +299,51 @@ def _metadata(rows: int | None, size_bytes: int) -> BlockMetadata:
     return BlockMetadata(num_rows=rows, size_bytes=size_bytes, input_files=None, exec_stats=None)
 
 
-def read_deltacat(table: str | TableRef, **options: Any) -> Dataset:
+def read_deltacat(
+    table: str | TableRef,
+    *,
+    planner: Client | str | os.PathLike[str] | None = None,
+    as_of: int | None = None,
+    table_version: str | None = None,
+    transaction: Transaction | None = None,
+    plan: ReadPlan | None = None,
+    columns: Sequence[str] | None = None,
+    predicate: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    changes_since: int | None = None,
+    **ray_options: Any,
+) -> Dataset:
     """A dataset of a table's rows; lazy, pinned to the snapshot that is current now.
 
     Args:
-        table: `"namespace.table"`, or a reference.
-        options: As `DeltaCatDatasource` takes them (`planner`, `columns`, `predicate`, `limit` and
-            others), and as `ray.data.read_datasource` does: `parallelism`, `num_cpus`, `memory`,
-            `ray_remote_args`, `concurrency`, `override_num_blocks`.
+        table: `"namespace.table"`, or a reference. This and what follows, as `DeltaCatDatasource`
+            takes it.
+        planner: A client, a URL or a catalog's directory; None means `DELTACAT_PLANNER`.
+        as_of: Nanoseconds since the epoch: what was committed strictly before then.
+        table_version: None means the latest active one.
+        transaction: Show what this open transaction sees.
+        plan: Read the files of a plan that was made before.
+        columns: The columns of the result, in order; None means all.
+        predicate: Rows to keep, as the planner's AST; `Dataset.filter(expr=...)` is pushed too.
+        limit: Most rows to return; opens fewer files than `Dataset.limit`.
+        changes_since: A snapshot: show only rows of files that were added after it.
+        ray_options: As `ray.data.read_datasource` takes them: `override_num_blocks`, `concurrency`,
+            `ray_remote_args` and others.
 
     Raises:
         DeltaCATError: As `DeltaCatDatasource` does, before any data file is opened.
     """
-    of_ray = {name: options.pop(name) for name in _OF_RAY & options.keys()}
-    dataset: Dataset = ray.data.read_datasource(DeltaCatDatasource(table, **options), **of_ray)
+    source = DeltaCatDatasource(
+        table,
+        planner=planner,
+        as_of=as_of,
+        table_version=table_version,
+        transaction=transaction,
+        plan=plan,
+        columns=columns,
+        predicate=predicate,
+        limit=limit,
+        changes_since=changes_since,
+    )
+    dataset: Dataset = ray.data.read_datasource(source, **ray_options)
     return dataset

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from planner_client import Client
     from planner_client.transaction import Transaction
 
-__all__ = ["DeltaCatDatasink", "write_deltacat"]
+__all__ = ["DeltaCatDatasink", "Written", "write_deltacat"]
 
 # Decoded bytes that a task gets; Parquet files mostly take a quarter of it.
 _TASK_BYTES = 128 * 2**20

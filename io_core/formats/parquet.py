@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from io_core.errors import SchemaValidationError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["batches", "entry_of", "hold", "schema_of", "write"]
 
 ROW_GROUP_ROWS = 122_880
+_SAMPLED_ROWS = 8_192
 # Of one length: a footer with one for the other is as long.
 _ARROW_SCHEMA = b"ARROW:schema"
 _NO_ARROW_SCHEMA = b"arrow-schema"
@@ -85,7 +87,8 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
 
 def _groups_of(metadata: pq.FileMetaData, rows: range) -> tuple[list[int], int]:
     """The row groups that hold some rows, and the number of the first row in them."""
-    found, start, first = [], 0, rows.start
+    found: list[int] = []
+    start, first = 0, rows.start
     for group in range(metadata.num_row_groups):
         end = start + metadata.row_group(group).num_rows
         if start < rows.stop and end > rows.start:
@@ -144,12 +147,42 @@ def write(table: pa.Table, path: str, *, storage: Storage = LOCAL) -> None:
                 held,
                 out,
                 compression="zstd",
+                use_dictionary=_repeating(held),
                 row_group_size=ROW_GROUP_ROWS,
                 write_page_index=True,
                 write_page_checksum=True,
             )
         except pa.ArrowNotImplementedError as error:
             raise SchemaValidationError(f"rows cannot be written as parquet: {error}") from error
+
+
+def _repeating(table: pa.Table) -> bool | list[str]:
+    """Which columns get a dictionary: not numbers that hardly repeat, where it only costs.
+
+    For a million different floats it took twice the time of writing, and a quarter more bytes.
+    """
+    if any(pa.types.is_nested(field.type) for field in table.schema):
+        # Inner columns would have to be named one by one.
+        return True
+    return [
+        field.name for field in table.schema if not _is_number(field.type) or _repeats(table, field)
+    ]
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    t = pa.types
+    return bool(
+        t.is_integer(dtype)
+        or t.is_float32(dtype)
+        or t.is_float64(dtype)
+        or t.is_timestamp(dtype)
+        or t.is_duration(dtype)
+    )
+
+
+def _repeats(table: pa.Table, field: pa.Field) -> bool:
+    head = table.column(field.name).slice(0, _SAMPLED_ROWS)
+    return bool(pc.count_distinct(head).as_py() * 2 <= len(head))
 
 
 def schema_of(path: str, storage: Storage) -> pa.Schema:

@@ -79,7 +79,9 @@ def test_a_field_id_is_never_used_twice() -> None:
 
 def test_the_name_of_a_removed_column_stays_taken() -> None:
     shrunk = evolve(TABLE, SchemaUpdates((remove("x"),), allow_incompatible_changes=True))
-    with pytest.raises(SchemaValidationError, match="'x' was removed or renamed, and older files still hold"):
+    with pytest.raises(
+        SchemaValidationError, match="'x' was removed or renamed, and older files still hold"
+    ):
         evolve(shrunk, SchemaUpdates((add("X"),)), history=[TABLE, shrunk])
     with pytest.raises(SchemaValidationError, match="'x' was removed"):
         change(remove("x"), add("x"), forced=True)

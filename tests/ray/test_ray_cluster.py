@@ -55,7 +55,24 @@ SCALARS: dict[str, tuple[Any, pa.DataType]] = {
 
 def test_importing_adds_the_reader_to_ray() -> None:
     assert ray.data.read_deltacat is read_deltacat
-    assert sorted(deltacat_sources.ray.__all__) == ["DeltaCatDatasource", "read_deltacat"]
+    assert sorted(deltacat_sources.ray.__all__) == [
+        "DeltaCatDatasink",
+        "DeltaCatDatasource",
+        "explain",
+        "read_deltacat",
+        "write_deltacat",
+    ]
+
+
+def test_a_datasets_tables_are_explained_as_ray_reads_them(client: CountingClient) -> None:
+    dataset = read_deltacat(table(client, rows(0, 200)), planner=client)
+    (found,) = deltacat_sources.ray.explain(
+        dataset.filter(expr=col("id") < 15).select_columns(["s"])
+    )
+    assert found.shares[0].columns == ("s",)
+    assert "pushed as {'lt': ['id', 15]}; tasks filter as that" in repr(found)
+    assert "to read: 2 files" in repr(found)
+    assert len(client.plans) == 1
 
 
 def pandas(dataset: Any) -> list[dict[str, Any]]:

@@ -213,12 +213,9 @@ def test_a_file_written_by_a_task_that_returned_nothing_is_not_committed(
     write(client, name, rows(0, 5))
     sink = DeltaCatDatasink(name, planner=client)
     sink.on_write_start(SCHEMA)
-    first, second = (
-        sink.write([rows(10, 20)], _Task(index))
-        for index in (1, 0)  # type: ignore[arg-type]
-    )
+    first, second = (sink.write([rows(10, 20)], _Task(index)) for index in (1, 0))
     assert {e.path for e in first.entries}.isdisjoint(e.path for e in second.entries)
-    sink.on_write_complete(_Result([second], 10))  # type: ignore[arg-type]
+    sink.on_write_complete(_Result([second], 10))
     assert read(client, name).num_rows == 15
 
 
