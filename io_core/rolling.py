@@ -25,10 +25,12 @@ class Rolled(NamedTuple):
     """Rows that make one file.
 
     Attributes:
+        partition: The partition's number, in order of first rows.
         values: The partition's, as JSON scalars; None where the table has no partitions.
         rows: All rows of the file.
     """
 
+    partition: int
     # Any: JSON scalars, typed by the partition scheme.
     values: list[Any] | None
     rows: pa.Table
@@ -37,7 +39,8 @@ class Rolled(NamedTuple):
 class _Waiting:
     """Rows of one partition that do not fill a file yet."""
 
-    def __init__(self, values: list[Any] | None) -> None:
+    def __init__(self, number: int, values: list[Any] | None) -> None:
+        self.number = number
         self.values = values
         self.pieces: list[pa.Table] = []
         self.rows = 0
@@ -54,7 +57,7 @@ class _Waiting:
     def taken(self) -> Rolled:
         rows = pa.concat_tables(self.pieces)
         self.pieces, self.rows, self.size = [], 0, 0
-        return Rolled(self.values, rows)
+        return Rolled(self.number, self.values, rows)
 
 
 class Rolling:
@@ -84,7 +87,7 @@ class Rolling:
         if not rows.num_rows:
             return
         key = msgspec.json.encode(values)
-        part = self._parts.setdefault(key, _Waiting(values))
+        part = self._parts.setdefault(key, _Waiting(len(self._parts), values))
         step = self._step(rows)
         at = 0
         while at < rows.num_rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import shutil
 import uuid
@@ -111,7 +112,7 @@ class OpenSink(msgspec.Struct, frozen=True):
         """
         return write_files(self.session, rows, self.rows_per_file)
 
-    def write_batches(self, batches: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[WriteEntry]:
+    def write_batches(self, batches: Iterable[pa.Table | pa.RecordBatch]) -> list[WriteEntry]:
         """Write rows as they come, like `write`; what waits for its file stays within bounds.
 
         A file is written when it has `rows_per_file` rows or 256 MiB of them in memory; where more
@@ -170,7 +171,7 @@ def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> li
     Raises:
         SchemaValidationError: The session's format has no place for a column of the table.
     """
-    return list(write_batches(session, [rows], rows_per_file))
+    return write_batches(session, [rows], rows_per_file)
 
 
 def write_batches(
@@ -179,32 +180,36 @@ def write_batches(
     rows_per_file: int,
     *,
     pool: Executor | None = None,
-) -> Iterator[WriteEntry]:
+) -> list[WriteEntry]:
     """Stage rows under a session as they come; see `OpenSink.write_batches`.
 
     Args:
         session: Where to.
         batches: The rows.
         rows_per_file: Where files roll.
-        pool: Threads that write files while more rows come, three of them waiting at most; the
-            entries stay in order. None writes each before going on.
+        pool: Threads that write files while more rows come, three of them waiting at most. None
+            writes each before going on.
+
+    Returns:
+        The files in the order of their partitions' first rows, whichever was full first.
     """
     rows = (pa.Table.from_batches([b]) if isinstance(b, pa.RecordBatch) else b for b in batches)
     first = next(rows, None)
     if first is None:
-        return
+        return []
     files = _Files.of(session, first.schema)
-    rolled = _rolled(itertools.chain([first], rows), files, Rolling(rows_per_file))
-    if pool is None:
-        yield from map(files.write, rolled)
-        return
-    writing: deque[Future[WriteEntry]] = deque()
-    for found in rolled:
-        writing.append(pool.submit(files.write, found))
+    written: list[tuple[int, WriteEntry]] = []
+    writing: deque[tuple[int, Future[WriteEntry]]] = deque()
+    for rolled in _rolled(itertools.chain([first], rows), files, Rolling(rows_per_file)):
+        if pool is None:
+            written.append((rolled.partition, files.write(rolled)))
+            continue
+        writing.append((rolled.partition, pool.submit(files.write, rolled)))
         if len(writing) > _FILES_IN_FLIGHT:
-            yield writing.popleft().result()
-    for future in writing:
-        yield future.result()
+            partition, future = writing.popleft()
+            written.append((partition, future.result()))
+    written += [(partition, future.result()) for partition, future in writing]
+    return [entry for _, entry in sorted(written, key=operator.itemgetter(0))]
 
 
 def _rolled(batches: Iterable[pa.Table], files: _Files, rolling: Rolling) -> Iterator[Rolled]:

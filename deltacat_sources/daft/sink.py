@@ -125,7 +125,7 @@ def _here(df: daft.DataFrame, sink: OpenSink) -> list[WriteEntry]:
     """Daft reads, this thread gathers, and others write: a file is whole before it is written."""
     batches = _gathered_batches(df.to_arrow_iter())
     with ThreadPoolExecutor(_WRITERS) as pool:
-        return list(write_batches(sink.session, batches, sink.rows_per_file, pool=pool))
+        return write_batches(sink.session, batches, sink.rows_per_file, pool=pool)
 
 
 def _gathered_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -184,7 +184,7 @@ class _Workers(DataSink[_Written]):
         """Write one task's rows into new files."""
         batches = (part.to_arrow() for part in micropartitions)
         try:
-            entries = list(self._sink.write_batches(batches))
+            entries = self._sink.write_batches(batches)
         except DeltaCATError as error:
             # Raised, it would reach the driver as text alone, after more tries.
             yield WriteResult(_Written([], error), 0, 0)

@@ -188,7 +188,7 @@ class DeltaCatDatasink(Datasink[Written]):
         filled = (_plain(table) for table in tables if table.num_rows)
         allowed = DataContext.get_current().max_errored_blocks
         if self._session is not None:
-            entries = list(write_batches(self._session, filled, self._rows_per_file))
+            entries = write_batches(self._session, filled, self._rows_per_file)
             return Written(ctx.task_idx, entries, allowed)
         if any(True for _ in filled):
             raise SchemaValidationError(f"the first block has no schema to make {self.table} with")

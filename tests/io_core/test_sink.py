@@ -131,12 +131,23 @@ def test_batches_are_written_while_more_of_them_come(client: Client) -> None:
             rows = {"id": list(range(at, at + 6)), "v": part, "x": [0.5] * 6}
             yield pa.RecordBatch.from_pydict(rows)
 
-    entries = list(sink.write_batches(batches()))
+    entries = sink.write_batches(batches())
     assert seen == [0, 0, 0, 0, 2, 2, 2, 4, 4, 4]
-    assert [(e.partition_values, e.record_count) for e in entries] == [(["a"], 10), (["b"], 10)] * 3
+    # In the order of partitions, not of when a file was full.
+    wanted = [(["a"], 10)] * 3 + [(["b"], 10)] * 3
+    assert [(e.partition_values, e.record_count) for e in entries] == wanted
     sink.commit(entries)
     found = client.catalog.read(**WHERE).to_pydict()
     assert found["id"] == [*range(0, 60, 2), *range(1, 60, 2)]
+
+
+def test_partitions_stand_in_the_order_of_their_first_rows_whichever_file_is_full_first(
+    client: Client,
+) -> None:
+    make(client, partition_scheme={"keys": [{"key": ["v"]}]})
+    rows = pa.table({"id": [1, 2, 3], "v": ["a", "b", "b"], "x": [0.5] * 3})
+    client.catalog.write(rows, **WHERE, max_rows_per_file=2)
+    assert client.catalog.plan(**WHERE).column("partition:0") == ["a", "b"]
 
 
 def test_nothing_is_visible_before_the_commit_and_everything_after(client: Client) -> None:
