@@ -186,7 +186,7 @@ class CredentialsError(DeltaCATError, OSError):
     """No valid keys for a store can be had; the message holds none."""
 
     code = "credentials_unavailable"
-    status = 500
+    status = 503
 
 
 class DataFileError(DeltaCATError, OSError):
