@@ -4,7 +4,7 @@ Reads are of the table of `benchmarks.scan`, beside `read_parquet` over the list
 `read_deltalake` (`read_iceberg` refuses files without field ids, and pyiceberg registers no others):
 in a new process (imports done, nothing opened), with a held handle and a frame
 built anew, and with a frame that is built once and asked again. The same on Ray, with held handles.
-Merges read the keyed table of `benchmarks.polars`, its dead rows known, beside a plain scan of the same
+Merges read the table of `benchmarks.keyed`, its dead rows known, beside a plain scan of the same
 files. Writes take many small files, beside `write_parquet`. Answers are compared before they are timed.
 """
 

@@ -12,15 +12,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from benchmarks import harness, scan
 from benchmarks.harness import Sample, progress
+from benchmarks.keyed import WHERE, make_keyed
 from benchmarks.peers import PACKAGES, SIDES, Fixture
 from benchmarks.report import Report, Row, Target
 from benchmarks.serving import serving
@@ -28,7 +27,6 @@ from benchmarks.serving import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from planner_client import Client
 
 __all__ = ["Size", "measure", "run"]
 
@@ -82,35 +80,6 @@ def measure(size: Size) -> Report:
 
 # --- merges -------------------------------------------------------------------------------------
 
-_WHERE: dict[str, Any] = {"namespace": "bench", "table": "keyed"}  # Any: of any call
-_NUMBERS = [f"n{i}" for i in range(8)]
-_TEXTS = [f"t{i}" for i in range(4)]
-
-
-def _keyed_rows(ids: np.ndarray[Any, np.dtype[np.int64]], version: int) -> pa.Table:
-    seed = np.random.default_rng(version)
-    columns: dict[str, Any] = {"id": ids, "value": ids * 0.5 + version}
-    columns |= {n: seed.integers(0, 10**6, len(ids)) for n in _NUMBERS}
-    words = pa.array([f"word {i}" for i in range(1000)])
-    columns |= {n: words.take(pa.array(seed.integers(0, 1000, len(ids)))) for n in _TEXTS}
-    return pa.table(columns)
-
-
-def _make_keyed(client: Client, rows: int) -> None:
-    seed = np.random.default_rng(3)
-    client.catalog.create_namespace(namespace="bench")
-    progress(f"writing a keyed table of {rows:,} rows, 10 % upserted, 1 % deleted")
-    ids = seed.permutation(rows).astype(np.int64)
-    per_file = max(rows // 16, 1)
-    client.catalog.write(
-        _keyed_rows(ids, 0), **_WHERE, merge_keys=["id"], max_rows_per_file=per_file
-    )
-    for version in range(1, 5):
-        newer = seed.choice(rows, rows // 40, replace=False).astype(np.int64)
-        client.catalog.write(_keyed_rows(newer, version), **_WHERE, mode="merge")
-    gone = pa.table({"id": seed.choice(rows, rows // 100, replace=False)})
-    client.catalog.write(gone, **_WHERE, mode="delete")
-
 
 class _Question(NamedTuple):
     """A query of the keyed table, and the columns that a plain scan reads for it beside the key."""
@@ -132,8 +101,8 @@ def _merges(root: str, size: Size) -> Iterator[Row]:
     from planner_client import Client
 
     client = Client(root)
-    _make_keyed(client, size.keyed_rows)
-    plan = client.catalog.plan(**_WHERE)
+    make_keyed(client, size.keyed_rows)
+    plan = client.catalog.plan(**WHERE)
     files = [
         path
         for path, kind in zip(plan.paths, plan.column("delta_type"), strict=True)
