@@ -46,7 +46,7 @@ def catalog(
         >>> client = Client(tempfile.mkdtemp())
         >>> made = client.catalog.write(pa.table({"month": [1, 2]}), namespace="air", table="flights")
         >>> session = daft.Session()
-        >>> session.attach_catalog(catalog(client))
+        >>> attached = session.attach_catalog(catalog(client))
         >>> session.sql("SELECT max(month) AS last FROM deltacat.air.flights").to_pydict()
         {'last': [2]}
     """
