@@ -17,6 +17,7 @@ from planner_client.protocol.tables import (
     RENAME_TABLE,
     ROLLBACK_TABLE,
     TABLE_EXISTS,
+    TABLE_HISTORY,
     TRUNCATE_TABLE,
     AlterTable,
     CreateTable,
@@ -27,6 +28,7 @@ from planner_client.protocol.tables import (
     RenameTable,
     RollbackTable,
     TableExists,
+    TableHistory,
     TruncateTable,
 )
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from io_core.model import PartitionScheme, SortScheme
     from planner_client.protocol.tables import (
         TableAltered,
+        TableChange,
         TableCreated,
         TableDescription,
         TableDropped,
@@ -198,6 +201,34 @@ class Tables(Resource):
         return self._calls.pages(
             LIST_TABLE_VERSIONS, request, transaction=transaction, catalog=catalog
         )
+
+    def table_history(
+        self,
+        *,
+        namespace: str,
+        table: str,
+        limit: int | None = None,
+        transaction: Transaction | None = None,
+        catalog: str | None = None,
+    ) -> list[TableChange]:
+        """The commits that changed the table, newest first, as far back as vacuum left them.
+
+        Args:
+            namespace: Where the table is.
+            table: Its name.
+            limit: Most commits to list; None means all.
+            transaction: See `Client.transaction`; shows what was there when it began.
+            catalog: None means the client's own.
+
+        Raises:
+            NotFoundError: It does not exist.
+        """
+        request = TableHistory(namespace=namespace, table=table, limit=limit)
+        if limit is None:
+            return self._calls.pages(
+                TABLE_HISTORY, request, transaction=transaction, catalog=catalog
+            )
+        return self._calls.read(TABLE_HISTORY, request, transaction=transaction, catalog=catalog)
 
     def alter_table(
         self,

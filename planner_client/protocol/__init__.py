@@ -34,6 +34,7 @@ from planner_client.protocol.tables import (
     RENAME_TABLE,
     ROLLBACK_TABLE,
     TABLE_EXISTS,
+    TABLE_HISTORY,
     TRUNCATE_TABLE,
 )
 from planner_client.protocol.transactions import (
@@ -66,6 +67,7 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     DESCRIBE_TABLE,
     TABLE_EXISTS,
     LIST_TABLE_VERSIONS,
+    TABLE_HISTORY,
     ALTER_TABLE,
     RENAME_TABLE,
     DROP_TABLE,

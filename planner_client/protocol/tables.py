@@ -21,6 +21,7 @@ __all__ = [
     "RENAME_TABLE",
     "ROLLBACK_TABLE",
     "TABLE_EXISTS",
+    "TABLE_HISTORY",
     "TRUNCATE_TABLE",
     "AlterTable",
     "CreateTable",
@@ -32,11 +33,13 @@ __all__ = [
     "RenameTable",
     "RollbackTable",
     "TableAltered",
+    "TableChange",
     "TableCreated",
     "TableDescription",
     "TableDropped",
     "TableExistence",
     "TableExists",
+    "TableHistory",
     "TableRenamed",
     "TableRolledBack",
     "TableSummary",
@@ -182,6 +185,47 @@ class TableVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     lifecycle_state: str | None = None
 
 
+class TableHistory(Request, frozen=True, kw_only=True):
+    """Whose history to list, how many commits at most, after which page; without a limit all.
+
+    This call is this project's own.
+    """
+
+    namespace: str
+    table: str
+    limit: Query[int | None] = None
+    next_token: Query[str | None] = None
+
+
+class TableChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One commit that changed a table.
+
+    Attributes:
+        snapshot: Its place in the catalog's sequence; the first that shows it.
+        committed_ns: When, in nanoseconds since the epoch. `as_of` one more is right after it.
+        kinds: What it did: `create`, `add`, `append`, `upsert`, `replace_partition`, `replace`,
+            `alter`, `describe`, `drop`.
+        table_version: The version whose rows or schema it changed; None for the table itself.
+        message: For people.
+        transaction_id: The transaction that it was, if it was one.
+        files: Files that it added, their rows before any merge, and their bytes.
+        removed_files: The same of files that it took away.
+    """
+
+    snapshot: int
+    committed_ns: int
+    kinds: list[str]
+    table_version: str | None = None
+    message: str | None = None
+    transaction_id: str | None = None
+    files: int = 0
+    records: int = 0
+    bytes: int = 0
+    removed_files: int = 0
+    removed_records: int = 0
+    removed_bytes: int = 0
+
+
 class AlterTable(Request, frozen=True, kw_only=True):
     """What to change of a table and of one of its versions; what is left out stays.
 
@@ -299,6 +343,9 @@ DESCRIBE_TABLE = Endpoint("describe_table", "GET", _TABLE, DescribeTable, TableD
 TABLE_EXISTS = Endpoint("table_exists", "GET", f"{_TABLE}/exists", TableExists, TableExistence)
 LIST_TABLE_VERSIONS = Endpoint(
     "list_table_versions", "GET", f"{_TABLE}/versions", ListTableVersions, list[TableVersion]
+)
+TABLE_HISTORY = Endpoint(
+    "table_history", "GET", f"{_TABLE}/history", TableHistory, list[TableChange]
 )
 ALTER_TABLE = Endpoint("alter_table", "PUT", _TABLE, AlterTable, TableAltered, mutates=True)
 RENAME_TABLE = Endpoint(

@@ -189,6 +189,7 @@ RULES: dict[str, Rule] = {
     "describe_table": _needs(READER, _table),
     "table_exists": _needs(READER, _table),
     "list_table_versions": _needs(READER, _table),
+    "table_history": _needs(READER, _table),
     "alter_table": _needs(ADMIN, _table),
     "rename_table": _rename_table,
     "drop_table": _needs(ADMIN, _table),

@@ -28,6 +28,7 @@ from planner_client.protocol.catalogs import (
 )
 from planner_client.protocol.plans import PlanRequest
 from planner_client.server import (
+    history,
     inline,
     namespaces,
     planning,
@@ -84,6 +85,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "get_catalog": _get_catalog,
     **namespaces.HANDLERS,
     **tables.HANDLERS,
+    "table_history": history.table_history,
     "plan": planning.plan,
     "stage": sessions.stage,
     "get_session": sessions.get_session,

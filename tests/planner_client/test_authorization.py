@@ -59,6 +59,7 @@ NEEDS: dict[str, tuple[Role, str] | str] = {
     "describe_table": (READER, "table"),
     "table_exists": (READER, "table"),
     "list_table_versions": (READER, "table"),
+    "table_history": (READER, "table"),
     "alter_table": (ADMIN, "table"),
     "rename_table": (ADMIN, "namespace"),
     "drop_table": (ADMIN, "table"),

@@ -81,6 +81,7 @@ def test_the_client_has_a_method_for_every_endpoint(tmp_path: Path) -> None:
     catalog.describe_table(**where)
     catalog.table_exists(**where)
     catalog.list_table_versions(**where)
+    catalog.table_history(**where)
     catalog.plan(**where)
     catalog.write_data(**where, data={"x": [1]})
     catalog.preview(**where)
