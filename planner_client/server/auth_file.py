@@ -1,26 +1,25 @@
-"""The file of users, tokens and grants: who may open it, its format, its connections."""
+"""The file of users, tokens and grants: who may open it, and its tables."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import apsw
-
-from io_core.errors import CatalogRootError, PlannerUnavailableError
+from io_core.errors import CatalogRootError
+from planner_client.server.database import Database, Form
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
+
+    import apsw
 
 __all__ = ["AUTH_FILE", "AuthFile"]
 
 AUTH_FILE = "auth.sqlite"
 APPLICATION_ID = 0x0DE17A17
 FORMAT_VERSION = 1
-_BUSY_MS = 60_000
 
 # held_grant: namespace and tbl are '' where the scope is wider; role is 1 READER, 2 WRITER, 3 ADMIN.
 # outcome: answers, without tokens, to calls that named themselves; a key is its caller's own.
@@ -52,7 +51,7 @@ class AuthFile:
     Threads and processes share it; a forked child opens its own connections.
 
     Args:
-        root: The directory it stands in; it is made if absent.
+        root: The directory it stands in.
 
     Raises:
         CatalogRootError: It is none of ours, a newer release's, or not ours to protect.
@@ -60,91 +59,39 @@ class AuthFile:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.path = Path(root) / AUTH_FILE
-        self._lock = threading.Lock()
-        self._idle: list[apsw.Connection] = []
-        self._pid = os.getpid()
         self._protect()
-        try:
-            with self.read() as db:
-                db.pragma("journal_mode", "wal")
-            with self.locked() as db:
-                self._prepare(db)
-        except PlannerUnavailableError as error:
-            raise CatalogRootError(str(error)) from error
+        # Nobody but the owner reads it; what SQLite puts beside it has the same mode.
+        form = Form("the file of users and tokens", APPLICATION_ID, FORMAT_VERSION, _fill, 0o600)
+        self._database = Database(self.path, form)
 
     def _protect(self) -> None:
-        """Nobody but the owner reads it; what SQLite puts beside it has the same mode."""
+        """Close to others what was left open to them."""
         try:
-            # Made by us, so that it is at no moment open to others.
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            if self.path.stat().st_mode & 0o077:
+            if self.path.exists() and self.path.stat().st_mode & 0o077:
                 self.path.chmod(0o600)
         except OSError as error:
             raise CatalogRootError(
                 f"{self.path} cannot be kept from other users of this machine: {error}"
             ) from error
 
-    def _prepare(self, db: apsw.Connection) -> None:
-        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        version = db.pragma("user_version")
-        if objects == 0:
-            db.execute(_SCHEMA)
-            db.pragma("application_id", APPLICATION_ID)
-            db.pragma("user_version", FORMAT_VERSION)
-        elif db.pragma("application_id") != APPLICATION_ID:
-            raise CatalogRootError(f"{self.path} holds no users and tokens of this project")
-        elif version > FORMAT_VERSION:
-            raise CatalogRootError(
-                f"{self.path} was made by a newer release (format {version}, this one reads up to "
-                f"{FORMAT_VERSION}): upgrade deltacat-sources"
-            )
-
-    def _connect(self) -> apsw.Connection:
-        db = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
-        db.set_busy_timeout(_BUSY_MS)
-        db.pragma("synchronous", "full")
-        db.pragma("foreign_keys", "on")
-        return db
-
     @contextlib.contextmanager
     def read(self) -> Iterator[apsw.Connection]:
         """A connection that nobody else uses meanwhile; each statement sees the latest state."""
-        if self._pid != os.getpid():
-            # A forked child must neither use nor close its parent's connections.
-            self._inherited = self._idle
-            self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
-        db = None
-        try:
-            try:
-                db = self._idle.pop()
-            except IndexError:
-                db = self._connect()
+        with self._database.borrowed() as db:
             yield db
-        except apsw.NotADBError as error:
-            raise CatalogRootError(f"{self.path} is no SQLite file: {error}") from error
-        except apsw.Error as error:
-            raise PlannerUnavailableError(
-                f"users and tokens in {self.path} cannot be used: {error}; nothing was changed"
-            ) from error
-        finally:
-            if db is not None:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                self._idle.append(db)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[apsw.Connection]:
         """A change: durable when the block ends, undone when it raises."""
-        with self.read() as db, self._lock:
-            db.execute("BEGIN IMMEDIATE")
+        with self._database.locked() as db:
             yield db
             # What other connections remember of grants is outdated.
             db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-            db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().close()
+        self._database.close()
+
+
+def _fill(db: apsw.Connection) -> None:
+    db.execute(_SCHEMA)

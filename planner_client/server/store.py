@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 import msgspec
 
-from io_core.errors import CatalogRootError, PlannerUnavailableError
+from io_core.errors import CatalogRootError
+from planner_client.server.database import Database, Form
 from planner_client.server.upgrade import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from planner_client.server.conflicts import Change
 
@@ -33,7 +34,6 @@ APPLICATION_ID = 0x0DE17ACA
 FORMAT_VERSION = 2
 # SQLite before this could lose a WAL reset under load.
 _OLDEST_SQLITE = (3, 51, 3)
-_BUSY_MS = 60_000
 _NETWORK = {
     "nfs",
     "nfs4",
@@ -281,36 +281,22 @@ class Store:
     def __init__(self, root: Path, *, create: bool, clock_ns: Callable[[], int]) -> None:
         self.root = root
         self.clock_ns = clock_ns
-        self._lock = threading.Lock()
-        self._idle: list[apsw.Connection] = []
-        self._pid = os.getpid()
         _check_sqlite()
-        self._open(create=create)
+        if not self.path.exists():
+            _check_vacant(root, create=create)
+            root.mkdir(parents=True, exist_ok=True)
+        _refuse_network(root)
+        form = Form("the ledger", APPLICATION_ID, FORMAT_VERSION, _fill if create else None)
+        self._database = Database(self.path, form)
+        with self.read() as db:
+            outdated = db.pragma("user_version") < FORMAT_VERSION
+        if outdated:
+            self._upgrade()
 
     @property
     def path(self) -> Path:
         """The ledger's file."""
         return self.root / LEDGER
-
-    def _open(self, *, create: bool) -> None:
-        if not self.path.exists():
-            _check_vacant(self.root, create=create)
-            self.root.mkdir(parents=True, exist_ok=True)
-        _refuse_network(self.root)
-        # Also what another process is just about to fill, or died before it filled.
-        if self._is_blank():
-            self._create(create=create)
-        with self.read() as db:
-            version = db.pragma("user_version")
-            if db.pragma("application_id") != APPLICATION_ID:
-                raise CatalogRootError(f"{self.path} is not a ledger of this project")
-            if version > FORMAT_VERSION:
-                raise CatalogRootError(
-                    f"{self.root} was made by a newer release (ledger format {version}, this one "
-                    f"reads up to {FORMAT_VERSION}): upgrade deltacat-sources"
-                )
-        if version < FORMAT_VERSION:
-            self._upgrade()
 
     def _upgrade(self) -> None:
         # Under the write lock, so that of two processes that find an old ledger one upgrades it.
@@ -319,91 +305,21 @@ class Store:
                 upgrade(db, _SCHEMA)
                 db.pragma("user_version", FORMAT_VERSION)
 
-    def _is_blank(self) -> bool:
-        if not self.path.exists():
-            return True
-        with self.read() as db:
-            (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return bool(objects == 0 and db.pragma("application_id") == 0)
-
-    def _create(self, *, create: bool) -> None:
-        # Under the write lock, so that of two processes that find nothing one makes the tables.
-        if not create:
-            raise CatalogRootError(f"{self.root} is not a catalog: its ledger is empty")
-        with self._borrowed() as db:
-            db.pragma("journal_mode", "wal")
-        with self.locked() as db:
-            if db.pragma("user_version"):
-                return
-            db.execute(_SCHEMA)
-            db.pragma("application_id", APPLICATION_ID)
-            db.pragma("user_version", FORMAT_VERSION)
-            db.execute("INSERT INTO meta VALUES ('catalog_id', ?)", (str(uuid.uuid4()),))
-
-    def _connect(self) -> apsw.Connection:
-        try:
-            db = apsw.Connection(str(self.path))
-            db.set_busy_timeout(_BUSY_MS)
-            db.pragma("synchronous", "full")
-            db.pragma("foreign_keys", "on")
-        except apsw.Error as error:
-            raise CatalogRootError(f"cannot open the ledger {self.path}: {error}") from error
-        return db
-
-    @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[apsw.Connection]:
-        """A connection that nobody else uses meanwhile; connections outlive threads."""
-        if self._pid != os.getpid():
-            # A forked child must neither use nor close its parent's connections.
-            self._inherited = self._idle
-            self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
-        try:
-            db = self._idle.pop()
-        except IndexError:
-            db = self._connect()
-        try:
-            yield db
-        except apsw.NotADBError as error:
-            raise CatalogRootError(
-                f"{self.path} is not a ledger of this project: {error}"
-            ) from error
-        except apsw.Error as error:
-            raise PlannerUnavailableError(
-                f"the ledger {self.path} cannot be used: {error}; nothing was changed"
-            ) from error
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            self._idle.append(db)
-
     @contextlib.contextmanager
     def read(self) -> Iterator[apsw.Connection]:
         """One consistent view of the ledger, whoever writes meanwhile."""
-        with self._borrowed() as db:
+        with self._database.borrowed() as db:
             db.execute("BEGIN")
             yield db
 
-    @contextlib.contextmanager
-    def locked(self, *, durable: bool = True) -> Iterator[apsw.Connection]:
+    def locked(self, *, durable: bool = True) -> AbstractContextManager[apsw.Connection]:
         """A write transaction of SQLite: durable when the block ends, undone when it raises.
 
         Args:
             durable: False leaves flushing to the next durable one: a crash of the process takes
                 nothing away, one of the machine may.
         """
-        with self._borrowed() as db, self._lock:
-            if not durable:
-                db.pragma("synchronous", "normal")
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                yield db
-                if db.in_transaction:
-                    db.execute("COMMIT")
-            finally:
-                if not durable:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    db.pragma("synchronous", "full")
+        return self._database.locked(durable=durable)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Write]:
@@ -416,9 +332,12 @@ class Store:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().close()
+        self._database.close()
+
+
+def _fill(db: apsw.Connection) -> None:
+    db.execute(_SCHEMA)
+    db.execute("INSERT INTO meta VALUES ('catalog_id', ?)", (str(uuid.uuid4()),))
 
 
 def latest(db: apsw.Connection) -> int:

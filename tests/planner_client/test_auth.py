@@ -429,7 +429,9 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -
     db = apsw.Connection(str(tmp_path / "auth.sqlite"))
     db.execute("CREATE TABLE theirs(x)")
     db.close()
-    with pytest.raises(CatalogRootError, match="holds no users and tokens of this project"):
+    with pytest.raises(
+        CatalogRootError, match="is not the file of users and tokens of this project"
+    ):
         AuthStore(tmp_path)
     db = apsw.Connection(str(tmp_path / "auth.sqlite"))
     assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]

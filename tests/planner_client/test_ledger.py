@@ -60,7 +60,9 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     db = apsw.Connection(str(tmp_path / "catalog" / LEDGER))
     db.pragma("user_version", FORMAT_VERSION + 1)
     db.close()
-    with pytest.raises(CatalogRootError, match=r"newer release \(ledger format 3.*: upgrade"):
+    with pytest.raises(
+        CatalogRootError, match=r"newer release \(the ledger of format 3.*: upgrade"
+    ):
         Client(tmp_path / "catalog")
     assert pragma(tmp_path / "catalog", "user_version") == FORMAT_VERSION + 1
 
@@ -71,7 +73,7 @@ def test_a_foreign_sqlite_file_is_refused_and_left_alone(tmp_path: Path, stateme
     db.execute(statement)
     db.close()
     before = (tmp_path / LEDGER).read_bytes()
-    with pytest.raises(CatalogRootError, match="is not a ledger of this project"):
+    with pytest.raises(CatalogRootError, match="is not the ledger of this project"):
         Client(tmp_path)
     assert (tmp_path / LEDGER).read_bytes() == before
 
@@ -84,7 +86,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_ledger_that_was_never_filled_is_filled_now(tmp_path: Path) -> None:
     (tmp_path / LEDGER).touch()
-    with pytest.raises(CatalogRootError, match="is not a catalog: its ledger is empty"):
+    with pytest.raises(CatalogRootError, match=r"is not a catalog: catalog\.sqlite is empty"):
         connect(tmp_path)
     assert Client(tmp_path).catalog.list_namespaces() == []
 

@@ -1,0 +1,183 @@
+"""One SQLite file: who makes it, in which form, and whose are its connections?
+
+Threads, processes and forked children of one machine share a file. Its mode and its tables are
+settled under a lock on its directory, by whoever comes first: SQLite changes the journal's mode
+only for a connection that is alone, and asks the others for no patience.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import apsw
+
+from io_core.errors import CatalogRootError, PlannerUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["Database", "Form"]
+
+_BUSY_MS = 60_000
+
+
+class Form(NamedTuple):
+    """What a file is to be.
+
+    Attributes:
+        name: What people call it.
+        application_id: Tells it from files of others.
+        version: Of its format; files of later ones are refused.
+        fill: Makes its tables, in a transaction; None refuses a file that has none.
+        mode: Permissions it is made with.
+    """
+
+    name: str
+    application_id: int
+    version: int
+    fill: Callable[[apsw.Connection], None] | None
+    mode: int = 0o644
+
+
+class Database:
+    """A file in WAL mode with full synchronisation; forked children open their own connections.
+
+    Args:
+        path: Where it is, or is to be; its directory exists.
+        form: What it is to be.
+
+    Raises:
+        CatalogRootError: It is none of ours, a newer release's, or cannot be made.
+    """
+
+    def __init__(self, path: Path, form: Form) -> None:
+        self.path = path
+        self.form = form
+        self._writing = threading.Lock()
+        self._idle: list[apsw.Connection] = []
+        self._pid = os.getpid()
+        try:
+            with _alone_in(path.parent):
+                if form.fill is not None:
+                    # Made by us, so that it is at no moment open to more than its mode says.
+                    with contextlib.suppress(FileExistsError):
+                        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, form.mode))
+                with self.borrowed() as db:
+                    self._settle(db)
+        except (OSError, PlannerUnavailableError) as error:
+            raise CatalogRootError(f"cannot open {form.name} {path}: {error}") from error
+
+    def _settle(self, db: apsw.Connection) -> None:
+        """Bring a file that nobody else settles meanwhile into its form, or refuse it."""
+        form, mark = self.form, db.pragma("application_id")
+        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        blank = objects == 0 and mark == 0
+        if not blank and mark != form.application_id:
+            raise CatalogRootError(f"{self.path} is not {form.name} of this project")
+        version = db.pragma("user_version")
+        if version > form.version:
+            raise CatalogRootError(
+                f"{self.path.parent} was made by a newer release ({form.name} of format {version}, "
+                f"this one reads up to {form.version}): upgrade deltacat-sources"
+            )
+        if blank and form.fill is None:
+            raise CatalogRootError(
+                f"{self.path.parent} is not a catalog: {self.path.name} is empty"
+            )
+        db.pragma("journal_mode", "wal")
+        if blank and form.fill is not None:
+            db.execute("BEGIN IMMEDIATE")
+            form.fill(db)
+            db.pragma("application_id", form.application_id)
+            db.pragma("user_version", form.version)
+            db.execute("COMMIT")
+
+    def _connect(self) -> apsw.Connection:
+        db = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+        db.set_busy_timeout(_BUSY_MS)
+        db.pragma("synchronous", "full")
+        db.pragma("foreign_keys", "on")
+        return db
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[apsw.Connection]:
+        """A connection that nobody else uses meanwhile; connections outlive threads.
+
+        Raises:
+            CatalogRootError: The file is no database.
+            PlannerUnavailableError: It cannot be used.
+        """
+        if self._pid != os.getpid():
+            # A forked child must neither use nor close its parent's connections.
+            self._inherited = self._idle
+            self._idle, self._writing, self._pid = [], threading.Lock(), os.getpid()
+        db = None
+        try:
+            try:
+                db = self._idle.pop()
+            except IndexError:
+                db = self._connect()
+            yield db
+        except apsw.NotADBError as error:
+            raise CatalogRootError(
+                f"{self.path} is not {self.form.name} of this project: {error}"
+            ) from error
+        except apsw.Error as error:
+            raise PlannerUnavailableError(
+                f"{self.form.name} {self.path} cannot be used: {error}; nothing was changed"
+            ) from error
+        finally:
+            if db is not None:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                self._idle.append(db)
+
+    @contextlib.contextmanager
+    def locked(self, *, durable: bool = True) -> Iterator[apsw.Connection]:
+        """A write transaction: durable when the block ends, undone when it raises.
+
+        Args:
+            durable: False leaves flushing to the next durable one: a crash of the process takes
+                nothing away, one of the machine may.
+        """
+        with self.borrowed() as db, self._writing:
+            if not durable:
+                db.pragma("synchronous", "normal")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                if db.in_transaction:
+                    db.execute("COMMIT")
+            finally:
+                if not durable:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    db.pragma("synchronous", "full")
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the directory's lock, which every thread and process that opens a file in it takes.
+
+    A file of its own would be one more to keep, and the database itself must not be opened but by
+    SQLite: closing it once would drop the locks that the process holds on it.
+    """
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Said, not left to closing: a child that was forked meanwhile has the directory open too.
+        fcntl.flock(held, fcntl.LOCK_UN)
+        os.close(held)
