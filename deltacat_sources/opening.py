@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from io_core.model import TableRef
-from io_core.predicate import parse
+from io_core.predicate_like import as_predicate
 from io_core.scan import Scan
 from io_core.schema import check_columns
 from planner_client import connect
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from io_core.plan import ReadPlan
+    from io_core.predicate_like import PredicateLike
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -28,7 +29,7 @@ def open_scan(
     as_of: int | None,
     table_version: str | None,
     columns: Sequence[str] | None,
-    predicate: Mapping[str, object] | None,
+    predicate: PredicateLike | None,
     transaction: Transaction | None = None,
     since: int | None = None,
 ) -> tuple[Scan, ReadPlan]:
@@ -51,7 +52,7 @@ def open_scan(
     scan, header = Scan(
         ref,
         connect(planner),
-        predicate=parse(predicate),
+        predicate=as_predicate(predicate),
         as_of=as_of,
         transaction_id=None if transaction is None else transaction.transaction_id,
         since=since,

@@ -175,6 +175,9 @@ def _number(value: object, *, floats: bool) -> Fraction | float | None:
         return Fraction(value)
     if isinstance(value, float) and floats and value == 0:
         return value  # a fraction has no negative zero
+    if isinstance(value, float) and not floats and not value.is_integer():
+        # 0.1 beside decimals is the number that was written, not the double nearest to it.
+        value = Decimal(repr(value))
     if isinstance(value, float | Decimal):
         return Fraction(value) if math.isfinite(value) else float(value)
     return None

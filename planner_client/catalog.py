@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from io_core.errors import SchemaValidationError
 from io_core.execute import read_plan
-from io_core.predicate import parse
+from io_core.predicate_like import as_predicate
 from io_core.schema import assign_field_ids, encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink
 from planner_client.calls import new_operation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from io_core.model import PartitionScheme, SortScheme, WriteEntry, WriteMode, WriteSession
     from io_core.plan import ReadPlan
+    from io_core.predicate_like import PredicateLike
     from planner_client.protocol.catalogs import CatalogInfo
 
 __all__ = ["Catalog"]
@@ -77,7 +78,7 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
         table_version: str | None = None,
         as_of: int | None = None,
         partition_filter: Sequence[Any] | None = None,
-        filter_predicate: Mapping[str, Any] | None = None,
+        filter_predicate: PredicateLike | None = None,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
@@ -93,7 +94,8 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
             table_version: None means the latest active one.
             as_of: Nanoseconds since the epoch; what was committed strictly before.
             partition_filter: The partitions to read, by id or by `{"partition_values": [...]}`.
-            filter_predicate: Rows to keep, in the predicate's JSON form.
+            filter_predicate: Rows to keep: JSON `{"gt": ["x", 3]}`, SQL `"x > 3"` or a pyarrow
+                expression.
             columns: The result's columns, in order; None means all.
             limit: Most rows to return, counted after merge and filter.
             offset: Rows to leave out before those.
@@ -105,7 +107,7 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
             PredicateError: The predicate is malformed or does not fit the schema.
             DataFileError: A data file is missing or damaged.
         """
-        predicate = parse(filter_predicate)
+        predicate = as_predicate(filter_predicate)
         if plan is None:
             if namespace is None or table is None:
                 raise SchemaValidationError("read needs namespace and table, or a plan")

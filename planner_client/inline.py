@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from io_core.predicate import dump, parse
+from io_core.predicate import dump
+from io_core.predicate_like import as_predicate
 from planner_client.calls import Resource, built
 from planner_client.protocol.inline import PREVIEW, WRITE_INLINE, Preview, WriteInline
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from io_core.model import WriteMode
+    from io_core.predicate_like import PredicateLike
     from planner_client.protocol.inline import Previewed, WrittenInline
     from planner_client.transaction import Transaction
 
@@ -29,7 +31,7 @@ class Inline(Resource):
         table: str,
         table_version: str | None = None,
         limit: int = 10,
-        filter_predicate: Mapping[str, Any] | None = None,
+        filter_predicate: PredicateLike | None = None,
         transaction: Transaction | None = None,
         catalog: str | None = None,
     ) -> Previewed:
@@ -40,7 +42,7 @@ class Inline(Resource):
             table: Its name.
             table_version: None means the latest active one.
             limit: Most rows to show.
-            filter_predicate: Rows to keep, in the predicate's JSON form.
+            filter_predicate: Rows to keep, see `io_core.predicate_like.as_predicate`.
             transaction: See `Client.transaction`.
             catalog: None means the client's own.
 
@@ -53,7 +55,7 @@ class Inline(Resource):
             table=table,
             table_version=table_version,
             limit=limit,
-            filter_predicate=dump(parse(filter_predicate)),
+            filter_predicate=dump(as_predicate(filter_predicate)),
         )
         return self._calls.read(PREVIEW, request, transaction=transaction, catalog=catalog)
 

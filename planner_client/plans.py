@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from io_core.predicate import dump, parse
+from io_core.predicate import dump
+from io_core.predicate_like import as_predicate
 from planner_client.calls import Resource
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.renewal import opened_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from io_core.plan import ReadPlan
+    from io_core.predicate_like import PredicateLike
     from io_core.scan import Scan
     from planner_client.transaction import Transaction
 
@@ -32,7 +34,7 @@ class Plans(Resource):
         table_version: str | None = None,
         as_of: int | None = None,
         partition_filter: Sequence[Any] | None = None,
-        filter_predicate: Mapping[str, Any] | None = None,
+        filter_predicate: PredicateLike | None = None,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
         offset: int = 0,
@@ -53,7 +55,8 @@ class Plans(Resource):
             table_version: None means the latest active one.
             as_of: Nanoseconds since the epoch; what was committed strictly before.
             partition_filter: The partitions to plan, by id or by `{"partition_values": [...]}`.
-            filter_predicate: The predicate's JSON form; files that cannot match are left out.
+            filter_predicate: JSON `{"gt": ["x", 3]}`, SQL `"x > 3"` or a pyarrow expression; files
+                that cannot match are left out.
             columns: What will be read; statistics are of these columns.
             limit: Page size in files, not rows. A page never splits files that merge.
             offset: First file of the page; the last page's `next_file_offset`.
@@ -78,7 +81,7 @@ class Plans(Resource):
             as_of=as_of,
             partition_filter=None if partition_filter is None else list(partition_filter),
             # Parsed here too: a malformed predicate fails before anything is sent.
-            filter_predicate=dump(parse(filter_predicate)),
+            filter_predicate=dump(as_predicate(filter_predicate)),
             columns=None if columns is None else list(columns),
             max_files=limit,
             file_offset=offset,

@@ -274,6 +274,8 @@ def literal_of(value: object, dtype: pa.DataType) -> Any:
         return _SPECIALS[value] if value in _SPECIALS else Fraction(Decimal(value))
     if isinstance(value, float) and (math.isinf(value) or pa.types.is_floating(dtype)):
         return value
+    if isinstance(value, float) and not value.is_integer():
+        return Fraction(Decimal(repr(value)))
     if isinstance(value, int | float):
         return _as_float(Fraction(value)) if pa.types.is_floating(dtype) else Fraction(value)
     raise TypeError(f"{value!r} is no literal")

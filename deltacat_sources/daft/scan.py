@@ -17,18 +17,20 @@ from deltacat_sources.daft.predicate import to_daft
 from deltacat_sources.daft.source import TableSource
 from deltacat_sources.opening import check_plan, open_scan
 from io_core.errors import UnsupportedError
-from io_core.predicate import bind, parse
+from io_core.predicate import bind
+from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from daft.io import IOConfig
 
     from io_core.model import TableRef
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
+    from io_core.predicate_like import PredicateLike
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -59,7 +61,7 @@ def read_deltacat(
     transaction: Transaction | None = None,
     plan: ReadPlan | None = None,
     columns: Sequence[str] | None = None,
-    predicate: Mapping[str, object] | None = None,
+    predicate: PredicateLike | None = None,
     changes_since: int | None = None,
     io_config: IOConfig | None = None,
 ) -> daft.DataFrame:
@@ -76,7 +78,7 @@ def read_deltacat(
         transaction: Show what this open transaction of the planner's sees, also what it does later.
         plan: Read the files of a plan that was made before; no planner is asked.
         columns: The frame's columns, in order; None means all.
-        predicate: Rows to keep, as the planner's JSON tree, such as `{"gt": ["x", 3]}`; in this
+        predicate: Rows to keep, as JSON `{"gt": ["x", 3]}`, SQL `"x > 3"` or a pyarrow expression; in this
             project's meaning, before `columns`. Daft hands a source no predicate with a function,
             such as `startswith`: said here, it prunes.
         changes_since: A snapshot: show only rows of files that were added after it.
@@ -98,7 +100,7 @@ def read_deltacat(
     if plan is not None:
         check_plan(plan, table, (planner, as_of, table_version, transaction, changes_since))
         check_columns(columns or (), plan.schema)
-        return _shown(TableSource(None, plan, io_config), parse(predicate), columns)
+        return _shown(TableSource(None, plan, io_config), as_predicate(predicate), columns)
     scan, header = open_scan(
         table,
         planner=planner,

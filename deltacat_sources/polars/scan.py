@@ -20,17 +20,19 @@ from deltacat_sources.polars.predicate import from_predicate
 from deltacat_sources.polars.resolver import LazyFrameResolver, Resolver
 from io_core.errors import SchemaValidationError, UnsupportedError
 from io_core.model import TableRef
-from io_core.predicate import bind, parse
+from io_core.predicate import bind
+from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
+    from io_core.predicate_like import PredicateLike
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -81,7 +83,7 @@ def scan_deltacat(
     transaction: Transaction | None = None,
     plan: ReadPlan | None = None,
     columns: Sequence[str] | None = None,
-    predicate: Mapping[str, object] | None = None,
+    predicate: PredicateLike | None = None,
     row_index_name: str | None = None,
     include_file_paths: str | None = None,
     changes_since: int | None = None,
@@ -101,7 +103,7 @@ def scan_deltacat(
         transaction: Show what this open transaction of the planner's sees, also what it does later.
         plan: Read the files of a plan (or page of one) made before; no planner is asked.
         columns: The frame's columns, in order; None means all.
-        predicate: Rows to keep, as the planner's JSON tree, such as `{"gt": ["x", 3]}`; in this
+        predicate: Rows to keep, as JSON `{"gt": ["x", 3]}`, SQL `"x > 3"` or a pyarrow expression; in this
             project's meaning (NaN above all numbers, nulls ignored in lists), before `columns`.
         row_index_name: Add a first column that numbers the frame's rows, from 0. A query's filters
             are then not pushed, since they would change the numbers; `predicate` is.
@@ -139,12 +141,12 @@ def _opened(
     chosen: _Chosen,
     plan: ReadPlan | None,
     columns: Sequence[str] | None,
-    predicate: Mapping[str, object] | None,
+    predicate: PredicateLike | None,
 ) -> _Opened:
     if plan is not None:
         _check_plan(plan, table, chosen)
         check_columns(columns or (), plan.schema)
-        return _Opened(Origin(None, plan), plan, parse(predicate))
+        return _Opened(Origin(None, plan), plan, as_predicate(predicate))
     planner, as_of, table_version, transaction, since = chosen
     scan, header = open_scan(
         table,
@@ -188,7 +190,7 @@ def read_deltacat(
     transaction: Transaction | None = None,
     plan: ReadPlan | None = None,
     columns: Sequence[str] | None = None,
-    predicate: Mapping[str, object] | None = None,
+    predicate: PredicateLike | None = None,
     row_index_name: str | None = None,
     include_file_paths: str | None = None,
     changes_since: int | None = None,

@@ -25,18 +25,20 @@ from deltacat_sources.ray.reading import block_schema, read, reader, shown
 from deltacat_sources.ray.tasks import Share, decoded_bytes, first_rows, narrowest, without_gone
 from io_core.model import TableRef
 from io_core.plan import FILE_COLUMNS, ReadPlan
-from io_core.predicate import bind, conjoin, parse
+from io_core.predicate import bind, conjoin
+from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from ray.data import DataContext, Dataset
     from ray.data.expressions import Expr
 
     from io_core.predicate import Predicate
+    from io_core.predicate_like import PredicateLike
     from planner_client import Client
     from planner_client.transaction import Transaction
 
@@ -63,7 +65,7 @@ class DeltaCatDatasource(Datasource):
         transaction: Show what this open transaction of the planner's sees, also what it does later.
         plan: Read the files of a plan that was made before, here or elsewhere; no planner is asked.
         columns: The columns of the result, in order; None means all.
-        predicate: Rows to keep, as the planner's AST such as `{"gt": ["x", 3]}`, with this
+        predicate: Rows to keep, as JSON `{"gt": ["x", 3]}`, SQL or a pyarrow expression, with this
             project's meaning of NaN and nulls.
         limit: Most rows to return, counted after the predicate and the merge; any of them.
         changes_since: A snapshot: show only rows of files that were added after it.
@@ -88,7 +90,7 @@ class DeltaCatDatasource(Datasource):
         transaction: Transaction | None = None,
         plan: ReadPlan | None = None,
         columns: Sequence[str] | None = None,
-        predicate: Mapping[str, Any] | None = None,
+        predicate: PredicateLike | None = None,
         limit: int | None = None,
         changes_since: int | None = None,
     ) -> None:
@@ -114,7 +116,7 @@ class DeltaCatDatasource(Datasource):
             others = (planner, as_of, table_version, transaction, changes_since)
             check_plan(plan, table, others)
             check_columns(columns or (), plan.schema)
-            self._header, self._own = _unproven(plan), parse(predicate)
+            self._header, self._own = _unproven(plan), as_predicate(predicate)
             if self._own is not None:
                 bind(self._own, plan.schema)
         self._limit = limit
@@ -308,7 +310,7 @@ def read_deltacat(
     transaction: Transaction | None = None,
     plan: ReadPlan | None = None,
     columns: Sequence[str] | None = None,
-    predicate: Mapping[str, Any] | None = None,
+    predicate: PredicateLike | None = None,
     limit: int | None = None,
     changes_since: int | None = None,
     **ray_options: Any,
@@ -324,7 +326,7 @@ def read_deltacat(
         transaction: Show what this open transaction sees.
         plan: Read the files of a plan that was made before.
         columns: The columns of the result, in order; None means all.
-        predicate: Rows to keep, as the planner's AST; `Dataset.filter(expr=...)` is pushed too.
+        predicate: Rows to keep, as JSON, SQL or a pyarrow expression; `Dataset.filter(expr=...)` is pushed too.
         limit: Most rows to return; opens fewer files than `Dataset.limit`.
         changes_since: A snapshot: show only rows of files that were added after it.
         ray_options: As `ray.data.read_datasource` takes them: `override_num_blocks`, `concurrency`,
