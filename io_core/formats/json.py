@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from io_core.formats.content import FileRef
     from io_core.storage import Storage
 
-__all__ = ["batches", "hold", "write"]
+__all__ = ["batches", "dump_rows", "hold", "write"]
 
 _PIECE_ROWS = 16_384
 
@@ -91,13 +91,37 @@ def write(table: pa.Table, path: str, *, storage: Storage = LOCAL) -> None:
         FileExistsError: The path is taken.
         SchemaValidationError: JSON has no place for a column's type.
     """
+    encode = msgspec.json.Encoder().encode_lines
+    # Before the file is made.
+    held = _held(table)
+    with open_gzipped(path, storage) as out:
+        for piece in _dumped(held):
+            out.write(encode(piece))
+
+
+# Any: JSON.
+def dump_rows(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """A table's rows as plain values that JSON knows, some thousand at a time.
+
+    Raises:
+        SchemaValidationError: JSON has no place for a column's type.
+
+    Example:
+        >>> next(dump_rows(pa.table({"day": pa.array([0], pa.date32())})))
+        [{'day': '1970-01-01'}]
+    """
+    return _dumped(_held(table))
+
+
+def _held(table: pa.Table) -> pa.Table:
     held = in_held_types(table, hold, "json")
     check_years(held, "json")
-    encode = msgspec.json.Encoder().encode_lines
-    with open_gzipped(path, storage) as out:
-        for batch in held.to_batches(max_chunksize=_PIECE_ROWS):
-            piece = unsliced(pa.Table.from_batches([batch])).combine_chunks()
-            parts = [to_values(c.chunk(0), dump_text_array) for c in piece.columns]
-            rows = zip(*parts, strict=True)
-            names = batch.schema.names
-            out.write(encode([dict(zip(names, row, strict=True)) for row in rows]))
+    return held
+
+
+def _dumped(held: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    names = held.schema.names
+    for batch in held.to_batches(max_chunksize=_PIECE_ROWS):
+        piece = unsliced(pa.Table.from_batches([batch])).combine_chunks()
+        parts = [to_values(c.chunk(0), dump_text_array) for c in piece.columns]
+        yield [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]

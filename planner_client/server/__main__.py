@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import importlib.abc
 import ipaddress
 import signal
 import ssl
 import sys
-from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import uvicorn
 
 from io_core.errors import DeltaCATError
+from io_core.lean_arrow import spare_pandas
 from io_core.s3 import S3Settings
 from planner_client.server.app import App
 from planner_client.server.auth import Guard
 from planner_client.server.auth_store import FIRST_USER, AuthStore
+from planner_client.server.command import PROGRAM, Command, Parser, opened, parser_of, print_json
 from planner_client.server.hosting import DEFAULT_CATALOG, HostedCatalogs, check_name
 from planner_client.server.limits import Limits
 from planner_client.server.listening import configured
@@ -28,30 +27,26 @@ from planner_client.server.maintenance import COMMANDS as MAINTENANCE
 from planner_client.server.places import DataRoot
 from planner_client.server.planner import EmbeddedPlanner
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["COMMANDS", "main"]
 
-__all__ = ["main"]
-
-_PROGRAM = "python -m planner_client.server"
-_EXAMPLES = f"""\
+_EXAMPLES = """\
 examples:
-  {_PROGRAM} --catalog-root /data/lake
+  {serve} --catalog-root /data/lake
       one catalog, for programs on this machine
-  {_PROGRAM} --catalog-root /data/lake --catalog lab=/data/lab
+  {serve} --catalog-root /data/lake --catalog lab=/data/lab
       two catalogs; clients name the second: Client(url, catalog="lab")
-  {_PROGRAM} --catalog-root /data/lake --host 0.0.0.0 \\
+  {serve} --catalog-root /data/lake --host 0.0.0.0 \\
       --ssl-certfile cert.pem --ssl-keyfile key.pem
       for other machines: callers need a token, and nobody reads along
 
 other commands, each with its own --help:
-  {_PROGRAM} backup --catalog-root /data/lake --with-data /backups/monday
+  {program} backup --catalog-root /data/lake --with-data /backups/monday
       a copy of one moment, while it is in use
-  {_PROGRAM} check --catalog-root /data/lake
+  {program} check --catalog-root /data/lake
       whether the ledger is sound and the files are there
-  {_PROGRAM} vacuum --catalog-root /data/lake --keep 7d
+  {program} vacuum --catalog-root /data/lake --keep 7d
       show which files nobody needs any more; delete them with --yes
-  {_PROGRAM} new-admin-token --catalog-root /data/lake
+  {program} new-admin-token --catalog-root /data/lake
       a further ADMIN token, where the first was lost
 
 Clients use it as planner_client.Client("http://HOST:PORT"). A page on every call is at /docs,
@@ -74,22 +69,21 @@ def main(arguments: list[str] | None = None) -> int:
         The process's exit code: 2 where the arguments or the catalog are refused.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    command = COMMANDS.get(given[0]) if given else None
+    named = bool(given) and given[0] in COMMANDS
+    name = given[0] if named else "serve"
     try:
-        return command(given[1:]) if command else serve(given)
+        return COMMANDS[name](given[1:] if named else given, f"{PROGRAM} {name}")
     except (DeltaCATError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
 
 
-def serve(arguments: list[str]) -> int:
+def _run_serve(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Serve catalogs until a signal ends it.
 
     Raises:
         DeltaCATError: A catalog cannot be opened.
     """
-    parser = _parser()
-    given = parser.parse_args(arguments)
     roots = _roots(parser, given)
     authenticates = _authenticates(parser, given)
     _check_certificate(parser, given)
@@ -132,34 +126,29 @@ def serve(arguments: list[str]) -> int:
     return 0 if server.started else 1
 
 
-def new_admin_token(arguments: list[str]) -> int:
-    """Print a further token of the first user."""
-    parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} new-admin-token",
-        description="Print a new token of the first user, an ADMIN of everything. "
-        "Whoever may write the catalog's directory may do this; the server may be running.",
+def _token_parser(called: str) -> argparse.ArgumentParser:
+    return parser_of(
+        called,
+        "Print a new token of the first user, an ADMIN of everything. Whoever may write the "
+        "catalog's directory may do this; the server may be running.",
     )
-    parser.add_argument(
-        "--catalog-root", required=True, metavar="DIR", help="the server's default catalog"
-    )
-    given = parser.parse_args(arguments)
-    root = EmbeddedPlanner(given.catalog_root, create=False).root
-    sys.stdout.write(f"{AuthStore(root).new_admin_token()}\n")
+
+
+def _run_token(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    token = AuthStore(opened(parser, given).root).new_admin_token()
+    if given.json:
+        print_json({"token": token, "user_id": FIRST_USER})
+    else:
+        sys.stdout.write(f"{token}\n")
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "serve": serve,
-    "new-admin-token": new_admin_token,
-    **MAINTENANCE,
-}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
+def _serve_parser(called: str) -> argparse.ArgumentParser:
+    program, _, _ = called.rpartition(" ")
+    parser = Parser(
+        prog=called or None,
         description="Serve DeltaCAT catalogs over HTTP.",
-        epilog=_EXAMPLES,
+        epilog=_EXAMPLES.format(program=program, serve=called),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_catalogs(parser.add_argument_group("what to serve (at least one)"))
@@ -174,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a line a request, for people or for machines (default: %(default)s)",
     )
     return parser
+
+
+COMMANDS = {
+    "serve": Command(_serve_parser, _run_serve),
+    "new-admin-token": Command(_token_parser, _run_token),
+    **MAINTENANCE,
+}
 
 
 def _add_catalogs(group: argparse._ArgumentGroup) -> None:
@@ -376,27 +372,6 @@ def _show_first_token(store: AuthStore) -> None:
         sys.stdout.flush()
 
 
-class _NoPandas(importlib.abc.MetaPathFinder):
-    """Answers an import of pandas as if it were not installed."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        del path, target
-        if fullname == "pandas":
-            raise ModuleNotFoundError(fullname)
-
-
-def _spare_pandas() -> None:
-    """Keep Arrow from importing pandas, which it does for the first array wherever pandas is.
-
-    That would take the first commit a second or two, and the process some 60 MB for ever; a planner
-    has no use for it. Only for a process of its own: Arrow looks once.
-    """
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    pa.array([0])
-    sys.meta_path.remove(finder)
-
-
 if __name__ == "__main__":
-    _spare_pandas()
+    spare_pandas()
     raise SystemExit(main())

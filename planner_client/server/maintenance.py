@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from planner_client.server.backup import backup
 from planner_client.server.check import check
-from planner_client.server.planner import EmbeddedPlanner
+from planner_client.server.command import Command, opened, parser_of, print_json
 from planner_client.server.vacuum import vacuum
 
 if TYPE_CHECKING:
@@ -17,18 +17,16 @@ if TYPE_CHECKING:
 
     from planner_client.server.vacuum import Amount, VacuumReport
 
-__all__ = ["COMMANDS", "run_backup", "run_check", "run_vacuum"]
+__all__ = ["COMMANDS"]
 
-_PROGRAM = "python -m planner_client.server"
 _UNITS_S = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(\d{1,9})([dhms]?)")
 _LISTED = 100
 
 
-def run_vacuum(arguments: list[str]) -> int:
-    """Run `vacuum`; the exit code is 1 where something could not be deleted."""
-    parser = _parser(
-        "vacuum",
+def _vacuum_parser(called: str) -> argparse.ArgumentParser:
+    parser = parser_of(
+        called,
         "Delete the data files that nobody can read or commit any more: those of snapshots that are "
         "older than --keep, of tables that were dropped with purge, and those that no commit refers "
         "to. Shows what it would delete, and deletes it with --yes. Files that a scan or a "
@@ -53,15 +51,22 @@ def run_vacuum(arguments: list[str]) -> int:
     doing = parser.add_mutually_exclusive_group()
     doing.add_argument("--yes", action="store_true", help="delete; without it, only show")
     doing.add_argument("--dry-run", action="store_true", help="only show, which is the default")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def _run_vacuum(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Run `vacuum`; the exit code is 1 where something could not be deleted."""
     report = vacuum(
-        EmbeddedPlanner(given.catalog_root, create=False),
+        opened(parser, given),
         keep_ns=given.keep,
         grace_ns=given.grace,
         dry_run=not given.yes,
         say=_progress(),
     )
-    sys.stdout.write(_vacuumed(report))
+    if given.json:
+        print_json(report)
+    else:
+        sys.stdout.write(_vacuumed(report))
     for text in report.failed:
         sys.stderr.write(f"not deleted: {text}\n")
     return 1 if report.failed else 0
@@ -82,10 +87,9 @@ def _vacuumed(report: VacuumReport) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def run_check(arguments: list[str]) -> int:
-    """Run `check`; the exit code is 1 where something is wrong."""
-    parser = _parser(
-        "check",
+def _check_parser(called: str) -> argparse.ArgumentParser:
+    parser = parser_of(
+        called,
         "Compare a catalog's ledger with itself and with the files that it says are there. Changes "
         "nothing; the catalog may be in use. Exits with 1 where something is wrong.",
     )
@@ -94,9 +98,15 @@ def run_check(arguments: list[str]) -> int:
         action="store_true",
         help="open every file: it has to be whole, and of as many rows as were committed",
     )
-    given = parser.parse_args(arguments)
-    planner = EmbeddedPlanner(given.catalog_root, create=False)
-    report = check(planner, deep=given.deep, say=_progress())
+    return parser
+
+
+def _run_check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Run `check`; the exit code is 1 where something is wrong."""
+    report = check(opened(parser, given), deep=given.deep, say=_progress())
+    if given.json:
+        print_json(report)
+        return 1 if report.findings else 0
     for text in report.findings[:_LISTED]:
         sys.stdout.write(f"wrong: {text}\n")
     if len(report.findings) > _LISTED:
@@ -110,10 +120,9 @@ def run_check(arguments: list[str]) -> int:
     return 0
 
 
-def run_backup(arguments: list[str]) -> int:
-    """Run `backup`."""
-    parser = _parser(
-        "backup",
+def _backup_parser(called: str) -> argparse.ArgumentParser:
+    parser = parser_of(
+        called,
         "Copy a catalog as it is at one moment, while it is in use, into a new directory. The copy "
         "is a catalog: to restore, serve it, or put its files where the catalog was.",
     )
@@ -139,14 +148,20 @@ def run_backup(arguments: list[str]) -> int:
         action="store_true",
         help="users and the hashes of their tokens too: keep such a copy as safe as the original",
     )
-    given = parser.parse_args(arguments)
-    planner = EmbeddedPlanner(given.catalog_root, create=False)
+    return parser
+
+
+def _run_backup(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    planner = opened(parser, given)
     how = {"data": given.data, "auth": given.with_auth, "say": _progress()}
     try:
         report = backup(planner, given.to, **how)
     except OSError as error:
         sys.stderr.write(f"error: nothing was copied: {error}\n")
         return 2
+    if given.json:
+        print_json(report)
+        return 0
     sys.stdout.write(
         f"copied snapshot {report.snapshot} and {_said(report.data)} to {report.path}\n"
     )
@@ -158,19 +173,11 @@ def run_backup(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "vacuum": run_vacuum,
-    "check": run_check,
-    "backup": run_backup,
+COMMANDS = {
+    "vacuum": Command(_vacuum_parser, _run_vacuum),
+    "check": Command(_check_parser, _run_check),
+    "backup": Command(_backup_parser, _run_backup),
 }
-
-
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{_PROGRAM} {command}", description=description)
-    parser.add_argument(
-        "--catalog-root", required=True, metavar="DIR", help="the catalog's directory"
-    )
-    return parser
 
 
 def _duration_ns(text: str) -> int:

@@ -17,7 +17,7 @@ from io_core.formats import parquet
 from io_core.model import WriteEntry
 from io_core.sink import OpenSink
 from planner_client import Client
-from planner_client.server.maintenance import run_vacuum
+from planner_client.server.maintenance import COMMANDS
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import DAY_NS, Amount, VacuumReport, vacuum
 from tests.serving import serving
@@ -100,7 +100,7 @@ def test_negative_times_are_refused(planner: EmbeddedPlanner) -> None:
 DYING = """
 import os, signal, sys
 from planner_client.server import vacuum
-from planner_client.server.maintenance import run_vacuum
+from planner_client.server.maintenance import COMMANDS
 from planner_client.server.planner import EmbeddedPlanner
 planner = EmbeddedPlanner(sys.argv[1])
 def say(text):
@@ -128,7 +128,7 @@ def test_what_a_crash_leaves_over_goes_the_next_time(tmp_path: Path) -> None:
 
 VACUUMING = """
 import sys
-from planner_client.server.maintenance import run_vacuum
+from planner_client.server.maintenance import COMMANDS
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 planner = EmbeddedPlanner(sys.argv[1])
@@ -234,17 +234,17 @@ def test_the_command_shows_first_and_deletes_when_told(
         replace(catalog, 1, x)
     command = ["--catalog-root", str(planner.root), "--keep", "0", "--grace", "0"]
     for more in ([], ["--dry-run"]):
-        assert run_vacuum([*command, *more]) == 0
+        assert COMMANDS["vacuum"]([*command, *more]) == 0
         shown = capsys.readouterr().out
         assert "would delete 2 files" in shown
         assert "add --yes to delete" in shown
     assert len(on_disk(planner)) == 3
-    assert run_vacuum([*command, "--yes"]) == 0
+    assert COMMANDS["vacuum"]([*command, "--yes"]) == 0
     assert "deleted 2 files" in capsys.readouterr().out
     assert len(on_disk(planner)) == 1
     for wrong in (["--keep", "7 weeks"], ["--keep", "7"], ["--yes", "--dry-run"]):
         with pytest.raises(SystemExit):
-            run_vacuum([*command, *wrong])
+            COMMANDS["vacuum"]([*command, *wrong])
     assert "'7 weeks' is no time: write 7d, 12h, 30m, 45s or 0" in capsys.readouterr().err
 
 
