@@ -40,6 +40,7 @@ __all__ = [
     "conform",
     "delete_staged",
     "growth_of",
+    "warn_of_lacking",
     "write_batches",
     "write_files",
     "write_schema",
@@ -236,7 +237,8 @@ class _Files(NamedTuple):
     @classmethod
     def of(cls, session: WriteSession, rows: pa.Schema) -> _Files:
         schema = write_schema(session, rows)
-        known = schema.equals(write_schema(session), check_metadata=True)
+        whole = session.schema_serialized
+        known = whole is not None and schema.equals(write_schema(session), check_metadata=True)
         return cls(session, schema, session.schema_id if known else None)
 
     def write(self, rolled: Rolled) -> WriteEntry:
@@ -283,10 +285,16 @@ def write_schema(session: WriteSession, rows: pa.Schema | None = None) -> pa.Sch
 
     Args:
         session: Where to.
-        rows: The rows' schema: where the table lets writes change its own, there is room for them.
+        rows: The rows' schema: where the table lets writes change its own, there is room for them. A
+            schemaless table takes them as they are.
+
+    Raises:
+        UnsupportedError: The table is schemaless, and nothing is known of the rows.
     """
     if session.schema_serialized is None:
-        raise UnsupportedError(f"table {session.namespace}.{session.table} is schemaless")
+        if rows is None:
+            raise UnsupportedError(f"table {session.namespace}.{session.table} is schemaless")
+        return rows
     schema = decode_schema(session.schema_serialized)
     if session.mode != "delete":
         return schema if rows is None else grow(schema, rows, growth_of(session), numbered=False)
@@ -316,6 +324,8 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
         SchemaValidationError: An unknown column, a missing one that is required or a key, a null
             in a required column, or values that do not fit.
     """
+    if session.schema_serialized is None:
+        return rows
     name = f"{session.namespace}.{session.table}"
     known = (
         schema.names
@@ -335,16 +345,33 @@ def conform(rows: pa.Table, schema: pa.Schema, session: WriteSession) -> pa.Tabl
     missing = [n for n in schema.names if n not in rows.column_names and n not in optional]
     if lacking := [c for c in missing if c in required]:
         raise SchemaValidationError(f"the rows lack {', '.join(lacking)}, which {name} requires")
-    if missing and session.mode == "merge":
-        warnings.warn(
-            f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=3
-        )
+    warn_of_lacking(session, missing, stacklevel=4)
     check_exact(rows.schema, schema, default=growth_of(session).consistency)
     aligned = align(rows, schema, default=FUTURE_DEFAULT)
     for field in schema:
         if empty := null_in_required(aligned.column(field.name), field):
             raise SchemaValidationError(f"column {empty!r} of {name} is required and holds nulls")
     return pa.Table.from_arrays(aligned.columns, schema=schema)
+
+
+def warn_of_lacking(session: WriteSession, missing: Sequence[str], *, stacklevel: int) -> None:
+    """Warn where rows are merged that lack columns of the table.
+
+    Args:
+        session: What they are written in.
+        missing: The columns, those with a default left out.
+        stacklevel: As `warnings.warn` has it, counted from here.
+    """
+    merges = session.mode == "merge" or (
+        session.mode == "auto" and session.table_exists and session.merge_keys
+    )
+    if missing and merges:
+        warnings.warn(
+            f"a merge into {session.namespace}.{session.table} replaces whole rows: "
+            f"{', '.join(missing)} become null; client.catalog.write(update_columns=...) changes some "
+            "columns only",
+            stacklevel=stacklevel,
+        )
 
 
 def _partitions(

@@ -7,25 +7,20 @@ from typing import TYPE_CHECKING, Any
 from io_core.errors import SchemaValidationError
 from io_core.execute import read_plan
 from io_core.predicate_like import as_predicate
-from io_core.schema import assign_field_ids, encode_schema
-from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink
 from planner_client.calls import new_operation
-from planner_client.heartbeat import heartbeating
 from planner_client.inline import Inline
 from planner_client.namespaces import Namespaces
-from planner_client.plans import Plans
 from planner_client.protocol.catalogs import GET_CATALOG, LIST_CATALOGS, GetCatalog, ListCatalogs
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
 from planner_client.tables import Tables
 from planner_client.transaction import Transaction
-from planner_client.writes import Writes
+from planner_client.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from io_core.model import PartitionScheme, SortScheme, WriteEntry, WriteMode, WriteSession
     from io_core.plan import ReadPlan
     from io_core.predicate_like import PredicateLike
     from planner_client.protocol.catalogs import CatalogInfo
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
-class Catalog(Namespaces, Tables, Plans, Inline, Writes):
+class Catalog(Namespaces, Tables, Inline, Writing):
     """What can be done with a catalog. Every mutation happens once, however often it is sent."""
 
     def list_catalogs(self) -> list[CatalogInfo]:
@@ -125,70 +120,3 @@ class Catalog(Namespaces, Tables, Plans, Inline, Writes):
         return read_plan(
             plan, columns=columns, predicate=predicate, row_limit=limit, row_offset=offset
         )
-
-    def write(
-        self,
-        data: pa.Table,
-        *,
-        namespace: str,
-        table: str,
-        mode: WriteMode = "auto",
-        merge_keys: Sequence[str] = (),
-        partition_scheme: PartitionScheme | Mapping[str, Any] | None = None,
-        sort_scheme: SortScheme | Mapping[str, Any] | None = None,
-        format: str = "parquet",  # the protocol's name
-        table_version: str | None = None,
-        max_rows_per_file: int = DEFAULT_ROWS_PER_FILE,
-        transaction: Transaction | None = None,
-        catalog: str | None = None,
-    ) -> WriteSession:
-        """Write an Arrow table and commit it, once.
-
-        Args:
-            data: The rows. Missing columns become null; unknown ones are added to the table, or
-                refused where its `schema_evolution_mode` is not auto.
-            namespace: Where the table is.
-            table: Its name; the modes auto and create make it where it is absent.
-            mode: auto, create, add, append, replace, replace_partition, merge or delete.
-            merge_keys: For a table that this write makes.
-            partition_scheme: For a table that this write makes.
-            sort_scheme: For a table that this write makes.
-            format: Of the files.
-            table_version: None means the latest active one.
-            max_rows_per_file: Where files roll.
-            transaction: See `Client.transaction`.
-            catalog: None means the client's own.
-
-        Returns:
-            The committed session: `files_registered`, `total_records`, `snapshot`.
-
-        Raises:
-            SchemaValidationError: The rows or the mode do not fit the table.
-            NotFoundError: No such table, and the mode does not make one.
-        """
-        create = {
-            "schema_def": encode_schema(assign_field_ids(data.schema, merge_keys)),
-            "partition_scheme": partition_scheme,
-            "sort_scheme": sort_scheme,
-        }
-        session = self.stage(
-            namespace=namespace,
-            table=table,
-            mode=mode,
-            format=format,
-            table_version=table_version,
-            create_if_missing=create if mode in ("auto", "create") else None,
-            schema_serialized=encode_schema(data.schema),
-            transaction=transaction,
-            catalog=catalog,
-        )
-        return self._written(data, session, max_rows_per_file)
-
-    def _written(self, data: pa.Table, session: WriteSession, rows_per_file: int) -> WriteSession:
-        sink = OpenSink(self, session, new_operation(), rows_per_file)
-
-        def staged() -> list[WriteEntry]:
-            with heartbeating(lambda: self.heartbeat(session=session)):
-                return sink.write(data)
-
-        return sink.run(staged)

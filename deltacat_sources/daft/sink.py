@@ -17,8 +17,8 @@ from daft.recordbatch import MicroPartition
 from daft.runners import get_or_infer_runner_type
 
 from deltacat_sources.daft.types import table_schema
-from deltacat_sources.layout import check_layout, creation_of
 from io_core.errors import DeltaCATError
+from io_core.layout import check_layout, creation_of
 from io_core.model import TableRef
 from io_core.schema import encode_schema
 from io_core.sink import OpenSink, conform, write_batches, write_schema

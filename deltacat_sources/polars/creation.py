@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
-from deltacat_sources.layout import creation_of
 from io_core.errors import SchemaValidationError
+from io_core.layout import creation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

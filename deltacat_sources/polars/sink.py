@@ -12,14 +12,12 @@ import json
 import operator
 import os
 import uuid
-import warnings
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import msgspec
 import polars as pl
 import pyarrow as pa
 
-from deltacat_sources.layout import check_layout
 from deltacat_sources.polars.creation import announced, creation
 from deltacat_sources.polars.types import polars_schema
 from io_core.defaults import filled
@@ -28,6 +26,7 @@ from io_core.field_ids import carry_ids, loosened
 from io_core.formats.parquet import entry_of
 from io_core.growth import unknown_column
 from io_core.key_files import KeyedFile, derive_keys
+from io_core.layout import check_layout
 from io_core.literal import dump_array
 from io_core.model import TableRef
 from io_core.s3 import polars_options
@@ -36,7 +35,13 @@ from io_core.schema import (
     decode_schema,
     encode_schema,
 )
-from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink, growth_of, write_schema
+from io_core.sink import (
+    DEFAULT_ROWS_PER_FILE,
+    OpenSink,
+    growth_of,
+    warn_of_lacking,
+    write_schema,
+)
 from io_core.storage import engine_location
 from planner_client import connect
 from planner_client.calls import new_operation
@@ -267,10 +272,7 @@ def _check_fit(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> N
     for field in target:
         if field.name in schema:
             _check_type(field, schema[field.name], session)
-    if missing and session.mode == "merge":
-        warnings.warn(
-            f"merge into {name} replaces whole rows: {', '.join(missing)} become null", stacklevel=4
-        )
+    warn_of_lacking(session, missing, stacklevel=5)
 
 
 def _check_type(field: pa.Field, dtype: pl.DataType, session: WriteSession) -> None:

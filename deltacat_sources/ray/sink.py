@@ -15,8 +15,8 @@ from ray.data import DataContext, Dataset
 from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
-from deltacat_sources.layout import check_layout, creation_of
 from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
+from io_core.layout import check_layout, creation_of
 from io_core.model import TableRef, WriteEntry
 from io_core.schema import encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink, write_batches

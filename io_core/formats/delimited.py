@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from io_core.formats.content import FileRef
     from io_core.storage import Storage
 
-__all__ = ["DIALECTS", "Dialect", "hold"]
+__all__ = ["DIALECTS", "Dialect", "hold", "row_blocks"]
 
 _PIECE_ROWS = 65_536
 _BLOCK_BYTES = 1 << 20
@@ -80,7 +80,7 @@ class Dialect(msgspec.Struct, frozen=True):
         )
         if names is not None:
             yield pa.schema([(name, _TEXT) for name in names]).empty_table()
-        for block in _blocks(lines, quoted=self.quoted):
+        for block in row_blocks(lines, quoted=self.quoted):
             read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
             piece = csv.read_csv(pa.BufferReader(block), read, parse, convert)
             names = piece.schema.names
@@ -140,8 +140,8 @@ DIALECTS = {
 }
 
 
-def _blocks(lines: IO[bytes], *, quoted: bool) -> Iterator[bytes]:
-    """The file in pieces of whole rows.
+def row_blocks(lines: IO[bytes], *, quoted: bool) -> Iterator[bytes]:
+    """A file's text in pieces of whole rows, some bytes each.
 
     Arrow's own reader of streams reads ahead in threads that outlive it: they crash the process
     where a reader stops early (pyarrow 25).

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from io_core.formats.content import FileRef
     from io_core.storage import Storage
 
-__all__ = ["batches", "dump_rows", "hold", "write"]
+__all__ = ["batches", "dump_rows", "hold", "objects", "write"]
 
 _PIECE_ROWS = 16_384
 
@@ -41,7 +41,7 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
     the file is one piece, since any line may have another column.
     """
     with open_stream(file, storage) as lines:
-        rows = _rows(lines)
+        rows = objects(lines)
         if file.schema is None:
             found = list(rows)
             names = list(dict.fromkeys(itertools.chain.from_iterable(found)))
@@ -65,7 +65,8 @@ def _table(arrays: list[pa.Array], names: Sequence[str], rows: int) -> pa.Table:
 
 
 # Any: JSON.
-def _rows(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
+def objects(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """The objects of a file, one a line; empty lines count for nothing."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     while line := lines.readline(LONGEST_ROW + 1):
         if len(line) > LONGEST_ROW:
