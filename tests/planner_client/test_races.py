@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from io_core.errors import ConcurrentModificationError
+from io_core.sink import OpenSink
 from planner_client import Client
+from planner_client.calls import new_operation
 from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from tests.serving import serving
@@ -162,7 +164,9 @@ def test_of_sessions_that_were_staged_together_exactly_one_commits(tmp_path: Pat
         session = client.catalog.stage(**WHERE, mode="merge")
         barrier.wait()
         try:
-            client.catalog._written(pa.table({"k": [0], "by": [by]}), session, 10)
+            rows = pa.table({"k": [0], "by": [by]})
+            sink = OpenSink(client, session, new_operation())
+            sink.run(lambda: sink.write(rows))
             outcomes.append("won")
         except ConcurrentModificationError as error:
             outcomes.append(error.code)
