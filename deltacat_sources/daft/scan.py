@@ -38,7 +38,7 @@ __all__ = ["read_deltacat"]
 
 
 def _probe() -> None:
-    needed = {"pushdowns", "num_rows", "size_bytes", "storage_config", "iceberg_delete_files"}
+    needed = {"pushdowns", "num_rows", "size_bytes", "storage_config"}
     missing = needed - inspect.signature(DataSourceTask.parquet).parameters.keys()
     if not hasattr(DataSource, "supports_count_pushdown"):
         missing.add("supports_count_pushdown")

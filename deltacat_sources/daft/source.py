@@ -17,7 +17,6 @@ import daft
 from daft.daft import CountMode
 from daft.io.source import DataSource
 
-from deltacat_sources.daft.dead import PositionFiles
 from deltacat_sources.daft.predicate import columns_read, translate
 from deltacat_sources.daft.tasks import CountTask, Reading, known_rows, tasks_of
 from deltacat_sources.daft.types import daft_schema
@@ -55,7 +54,6 @@ class TableSource(DataSource):
         self.arrow_schema = daft_schema(header.schema)
         self._schema = daft.Schema.from_pyarrow_schema(self.arrow_schema)
         self._plans: dict[tuple[object, ...], ReadPlan] = {}
-        self._positions = PositionFiles()
 
     @property
     def name(self) -> str:
@@ -90,7 +88,7 @@ class TableSource(DataSource):
         plan = self._plan(columns, pushed, None if self._header.requires_merge else limit)
         if self._io_config is None:
             check_files(plan)
-        reading = Reading(pushdowns, columns, pushed, limit, self._positions, self._io_config)
+        reading = Reading(pushdowns, columns, pushed, limit, self._io_config)
         for task in tasks_of(plan, reading):
             yield task
 

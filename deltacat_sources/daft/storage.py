@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from daft.daft import StorageConfig
 from daft.io import IOConfig, S3Config, S3Credentials
 
 from io_core.s3 import daft_options
@@ -13,7 +12,7 @@ from io_core.s3 import daft_options
 if TYPE_CHECKING:
     from io_core.s3 import S3Store
 
-__all__ = ["io_config", "storage_config"]
+__all__ = ["io_config"]
 
 # Keys without an end are asked for again after a while: the operator may have changed them.
 _ASK_AGAIN_S = 3600
@@ -46,10 +45,5 @@ class _Keys:
 
 
 def io_config(store: S3Store) -> IOConfig:
-    """What Daft's own readers take as `io_config`."""
+    """What Daft's own readers, and its tasks, take. Pickles without keys."""
     return IOConfig(s3=S3Config(**daft_options(store), credentials_provider=_Keys(store)))
-
-
-def storage_config(store: S3Store | None) -> StorageConfig | None:
-    """What Daft's tasks take; None for local files."""
-    return None if store is None else StorageConfig(True, io_config(store))

@@ -1,14 +1,14 @@
 """Which tasks give Daft the rows of a plan? Its own reader's, wherever that gives them exactly.
 
-A task of Daft's own Parquet reader per file; dead rows that the plan knows are handed to it as
-position deletes. Files of other formats, of older columns or of types that Daft's reader refuses go
-through Arrow, one task each. A partition whose rows have to be merged by key is one task.
+A task of Daft's own Parquet reader per file. Where the plan knows rows of a file to be dead, the task
+masks what that reader decodes (`deltacat_sources.daft.masked`). Files of other formats, of older columns
+or of types that Daft's reader refuses go through Arrow, one task each. A partition whose rows have to
+be merged by key is one task.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import daft
@@ -17,8 +17,8 @@ from daft.daft import StorageConfig
 from daft.io.source import DataSourceTask
 from daft.recordbatch import RecordBatch
 
-from deltacat_sources.daft.dead import is_reachable
-from deltacat_sources.daft.storage import storage_config
+from deltacat_sources.daft.masked import MaskedFile, MaskedTask
+from deltacat_sources.daft.storage import io_config
 from deltacat_sources.daft.types import daft_schema, is_native
 from io_core import deletes
 from io_core.defaults import PAST_DEFAULT
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from daft.io import IOConfig
     from daft.io.pushdowns import Pushdowns
 
-    from deltacat_sources.daft.dead import PositionFiles
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
@@ -49,7 +48,6 @@ class Reading(NamedTuple):
         columns: Of the answer and of the filters.
         predicate: What the filters say to the planner; None for nothing.
         row_limit: Enough rows; None where filters come first.
-        positions: Where position deletes are written.
         io_config: How Daft reaches a store; None says the plan's way.
     """
 
@@ -57,7 +55,6 @@ class Reading(NamedTuple):
     columns: tuple[str, ...]
     predicate: Predicate | None
     row_limit: int | None
-    positions: PositionFiles
     io_config: IOConfig | None = None
 
 
@@ -152,15 +149,14 @@ class _Lanes:
         self._schema = daft.Schema.from_pyarrow_schema(daft_schema(plan.schema))
         self._is_native = all(is_native(field.type) for field in plan.schema)
         self._wanted = pa.schema([plan.schema.field(name) for name in reading.columns])
-        # Daft 0.7.26 takes a task's first rows, and leaves out dead ones only then.
-        self._without_limit = dataclasses.replace(reading.pushdowns, limit=None)
-        self._reachable: bool | None = None
         # Of files of one schema id: whether Daft's reader shows the table's columns.
         self._as_they_are: dict[int | None, bool] = {}
-        if reading.io_config is not None:
-            self._config: StorageConfig | None = StorageConfig(True, reading.io_config)
-        else:
-            self._config = storage_config(plan.storage.store_for(plan.paths))
+        self._io_config = reading.io_config
+        store = plan.storage.store_for(plan.paths)
+        if self._io_config is None and store is not None:
+            self._io_config = io_config(store)
+        reaches = self._io_config
+        self._storage = None if reaches is None else StorageConfig(True, reaches)
 
     def task(self, file: _File) -> DataSourceTask:
         """The file's task: Daft's own reader's, if that gives its rows exactly."""
@@ -168,33 +164,28 @@ class _Lanes:
         plain = kind == "parquet" and file.encoding in (None, "identity")
         if not (plain and self._is_native and self._shows(file.schema_id)):
             return ArrowTask(file.plan, self._reading.columns, None)
-        # Of a query that takes no column, Daft 0.7.26 reads the number of rows in the footer.
-        if file.dead and (self._reading.pushdowns.columns == [] or not self._reaches()):
-            return ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
-        location = engine_location(file.path)
-        dead = None
         if file.dead:
-            dead = [
-                self._reading.positions.of(
-                    location, file.dead, records=file.records, plan=repr(self._plan)
-                )
-            ]
+            return self._masked(file)
         # Without pushdowns a task's rows come back unfiltered; without sizes Daft's Ray runner
         # cannot put small files together.
         return DataSourceTask.parquet(
-            location,
+            engine_location(file.path),
             self._schema,
-            pushdowns=self._reading.pushdowns if dead is None else self._without_limit,
-            num_rows=file.records if dead is None else None,
+            pushdowns=self._reading.pushdowns,
+            num_rows=file.records,
             size_bytes=file.size,
-            storage_config=self._config,
-            iceberg_delete_files=dead,
+            storage_config=self._storage,
         )
 
-    def _reaches(self) -> bool:
-        if self._reachable is None:
-            self._reachable = is_reachable()
-        return self._reachable
+    def _masked(self, file: _File) -> DataSourceTask:
+        named = repr(self._plan)
+        return MaskedTask(
+            MaskedFile(file.path, file.records, file.dead, named, self._plan.storage),
+            _shape(self._plan, self._reading.columns),
+            filters=self._reading.pushdowns.filters,
+            row_limit=self._reading.row_limit,
+            io_config=self._io_config,
+        )
 
     def _shows(self, schema_id: int | None) -> bool:
         found = self._as_they_are.get(schema_id)
@@ -251,6 +242,12 @@ def _count(plan: ReadPlan) -> int:
     return sum(piece.num_rows for piece in execute(plan, columns=[]))
 
 
+def _shape(plan: ReadPlan, columns: tuple[str, ...]) -> pa.Schema:
+    """Columns of a plan, as Daft has them."""
+    fields = daft_schema(plan.schema)
+    return pa.schema([fields.field(name) for name in columns])
+
+
 class ArrowTask(DataSourceTask):
     """Rows of one merge group, or of one file that Daft cannot open. Pickles with its plan."""
 
@@ -264,20 +261,12 @@ class ArrowTask(DataSourceTask):
     @property
     def schema(self) -> daft.Schema:
         """The columns that are read."""
-        return daft.Schema.from_pyarrow_schema(self._arrow_schema())
-
-    def _arrow_schema(self) -> pa.Schema:
-        fields = daft_schema(self._plan.schema)
-        return pa.schema([fields.field(name) for name in self._columns])
+        return daft.Schema.from_pyarrow_schema(_shape(self._plan, self._columns))
 
     async def read(self) -> AsyncIterator[RecordBatch]:
         """The rows, a batch at a time."""
-        shape = self._arrow_schema()
+        shape = _shape(self._plan, self._columns)
         pieces = execute(self._plan, columns=self._columns, predicate=self._predicate)
-        any_yet = False
         # In a thread: Daft reads the tasks of a query in turns, on one event loop.
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            any_yet = True
             yield RecordBatch.from_arrow_table(piece.cast(shape))
-        if not any_yet:
-            yield RecordBatch.from_arrow_table(shape.empty_table())

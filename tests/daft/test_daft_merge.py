@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
-import glob
 import io
-import tempfile
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import daft
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from daft import col, lit
 
@@ -20,6 +21,8 @@ from io_core.execute import read_plan
 from io_core.model import TableRef
 from io_core.scan import Scan
 from planner_client import Client
+from planner_client.server.deletes import advance
+from planner_client.server.planner import EmbeddedPlanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,17 +149,6 @@ def elsewhere(plan: ReadPlan, folder: str) -> ReadPlan:
     return plan.with_files(plan.files.set_column(0, "path", paths))
 
 
-def test_position_files_go_with_the_frame(keyed: Planned) -> None:
-    pattern = f"{tempfile.gettempdir()}/deltacat-positions-*"
-    before = set(glob.glob(pattern))
-    frame = read_deltacat("ns.t", planner=keyed)
-    frame.sum("x").collect()
-    assert set(glob.glob(pattern)) - before
-    del frame
-    gc.collect()
-    assert set(glob.glob(pattern)) <= before
-
-
 def test_an_iterator_outlives_its_frame(keyed: Planned) -> None:
     batches = read_deltacat("ns.t", planner=keyed).where(col("x") >= 0).to_arrow_iter()
     gc.collect()
@@ -187,3 +179,70 @@ def test_a_plan_of_another_table_is_refused(keyed: Planned) -> None:
         read_deltacat("ns.u", plan=planned(keyed))
     with pytest.raises(ValueError, match="asks no planner"):
         read_deltacat("ns.t", plan=planned(keyed), planner=keyed)
+
+
+# --- files of every shape ---------------------------------------------------------------------------
+
+
+def keyed_table(folder: Path, data: pa.Table, *newer: pa.Table, file_rows: int = 10**7) -> Client:
+    """A table of one file, and of one for each upsert."""
+    client = Client(folder / "catalog")
+    where: dict[str, Any] = {"namespace": "ns", "table": "t"}  # Any: of any call
+    client.catalog.create_table(
+        **where, schema=data.schema, merge_keys=["id"], auto_create_namespace=True
+    )
+    for rows_ in (data, *newer):
+        client.catalog.write(rows_, **where, mode="merge", max_rows_per_file=file_rows)
+    return client
+
+
+def test_a_large_file_is_masked_row_group_by_row_group(tmp_path: Path) -> None:
+    ids = np.arange(1_200_000)
+    data = pa.table({"id": ids, "x": ids % 1000, "y": ids * 2})
+    newer = pa.table({"id": ids[::5], "x": ids[::5] * 0 - 1, "y": ids[::5]})
+    keyed_table(tmp_path, data, newer).close()
+    planner = EmbeddedPlanner(tmp_path / "catalog")
+    advance(planner, None)
+    planner.deletes.settle()
+    planner.close()
+    client = Client(tmp_path / "catalog")
+    assert all(held is not None for held in planned(client).column("deletes"))
+    frame = read_deltacat("ns.t", planner=client)
+    wanted = pa.concat_tables([data.filter(pa.array(ids % 5 != 0)), newer])
+    assert frame.sum("y").to_pydict()["y"] == [pc.sum(wanted["y"]).as_py()]
+    assert frame.where(col("x") == 5).to_pydict()["id"] == []
+    assert sorted(frame.where(col("x") == 7).to_pydict()["y"]) == [2 * i for i in ids[7::1000]]
+    assert frame.limit(1_100_000).to_arrow()["id"].combine_chunks().unique().__len__() == 1_100_000
+
+
+def test_a_filter_keeps_nan_where_a_file_holds_dead_rows(tmp_path: Path) -> None:
+    data = pa.table({"id": [1, 2, 3], "x": [float("nan"), 1.0, 9.0], "s": ["a", "b", "c"]})
+    client = keyed_table(tmp_path, data, pa.table({"id": [3], "x": [0.0], "s": ["d"]}))
+    frame = read_deltacat("ns.t", planner=client)
+    assert frame.where(~(col("x") <= 5)).to_pydict()["s"] in (["a"], [])
+    mine = read_deltacat("ns.t", planner=client, predicate={"gt": ["x", 5]})
+    assert mine.to_pydict()["s"] == ["a"]
+
+
+def test_a_file_that_lacks_a_column_shows_nulls_beside_its_dead_rows(tmp_path: Path) -> None:
+    data = pa.table({"id": [1, 2, 3], "x": [10, 20, 30]})
+    client = keyed_table(tmp_path, data)
+    newer = pa.table({"id": [2, 4], "x": [21, 40], "s": ["b", None]})
+    client.catalog.write(newer, namespace="ns", table="t", mode="merge")
+    frame = read_deltacat("ns.t", planner=client)
+    assert sorted(frame.where(col("s").is_null()).to_pydict()["x"]) == [10, 30, 40]
+    assert frame.where(col("s") == "b").to_pydict() == {"id": [2], "x": [21], "s": ["b"]}
+    assert sorted(map(str, frame.select("s").to_pydict()["s"])) == ["None", "None", "None", "b"]
+
+
+def test_a_file_of_another_number_of_rows_is_named(tmp_path: Path) -> None:
+    data = pa.table({"id": [1, 2, 3], "x": [1, 2, 3]})
+    client = keyed_table(tmp_path, data, pa.table({"id": [3], "x": [4]}))
+    plan = planned(client)
+    short = pa.table({"id": [1, 2], "x": [1, 2]})
+    pq.write_table(short, plan.paths[0])
+    size = pa.array([os.stat(path).st_size for path in plan.paths])
+    at = plan.files.column_names.index("content_length")
+    changed = plan.with_files(plan.files.set_column(at, "content_length", size))
+    with pytest.raises(Exception, match=f"{plan.paths[0]}.*has 2 rows where 3"):
+        read_deltacat("ns.t", plan=changed).to_arrow()

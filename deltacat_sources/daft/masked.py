@@ -1,0 +1,189 @@
+"""Rows of a Parquet file that live: how does Daft's own reader leave the dead ones out?
+
+A task of ours has Daft's reader decode the file, and takes the dead rows away by a mask, that of the
+plan's delete set. The reader would do that itself, were it given Iceberg's position deletes: a file
+more to write for each data file, of which it reads a path and a number per dead row before the first
+task begins, and wherever Daft runs, that file would have to be. docs/engines.md has the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from daft.expressions import ExpressionsProjection
+from daft.io.source import DataSourceTask
+from daft.recordbatch import RecordBatch
+from daft.schema import Schema
+
+from deltacat_sources.daft.predicate import columns_read
+from io_core import deletes
+from io_core.errors import DataFileError
+from io_core.storage import engine_location
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import daft
+    from daft.io import IOConfig
+
+    from io_core.merge import Mask
+    from io_core.storage import Storage
+
+__all__ = ["MaskedFile", "MaskedTask"]
+
+# Larger files are read row group by row group: what is decoded at once is held at once.
+_ROWS_AT_ONCE = 2**20
+
+
+class MaskedFile(NamedTuple):
+    """A Parquet file of which rows are dead.
+
+    Attributes:
+        path: Where it is.
+        records: How many rows it has.
+        dead: Its delete set.
+        plan: Names the plan in errors.
+        storage: The plan's way to it.
+    """
+
+    path: str
+    records: int
+    dead: bytes
+    plan: str
+    storage: Storage
+
+
+class _Part(NamedTuple):
+    """Rows of a file that are decoded together; all of it where no row group is named."""
+
+    row_group: int | None
+    alive: Mask
+
+
+class MaskedTask(DataSourceTask):
+    """The rows of one file that live. Pickles with its delete set, and without keys of a store.
+
+    Args:
+        file: Whose rows.
+        schema: The columns of the answer and of the filter, as Daft has them.
+        filters: What Daft applies to the rows afterwards in any case: here, it spares decoding.
+        row_limit: Enough rows; None where the filter comes first.
+        io_config: How Daft reaches the file's store.
+    """
+
+    def __init__(
+        self,
+        file: MaskedFile,
+        schema: pa.Schema,
+        *,
+        filters: daft.Expression | None,
+        row_limit: int | None,
+        io_config: IOConfig | None,
+    ) -> None:
+        self._file = file
+        self._shape = schema
+        self._filters = filters
+        self._row_limit = row_limit
+        self._io_config = io_config
+
+    @property
+    def schema(self) -> daft.Schema:
+        """The columns that are read."""
+        return Schema.from_pyarrow_schema(self._shape)
+
+    async def read(self) -> AsyncIterator[RecordBatch]:
+        """The rows that live, and of those that the filter leaves out perhaps some."""
+        # In threads: Daft reads the tasks of a query in turns, on one event loop.
+        for part in self._parts():
+            if (found := await asyncio.to_thread(self._living, part)) is not None:
+                yield RecordBatch.from_arrow_table(found)
+
+    def _parts(self) -> list[_Part]:
+        file = self._file
+        try:
+            alive = deletes.live_mask(file.dead, file.records)
+        except DataFileError as error:
+            problem = f"does not fit its delete set: {error}"
+            raise DataFileError.of(file.path, problem, file.plan) from error
+        end = file.records
+        if self._row_limit is not None:
+            end = _end_of(alive, self._row_limit)
+            alive[end:] = False
+        if end <= _ROWS_AT_ONCE:
+            return [_Part(None, alive[:end])]
+        with self._file.storage.open_input(self._file.path) as opened:
+            footer = pq.read_metadata(opened)
+        groups = range(footer.num_row_groups)
+        ends = list(accumulate(footer.row_group(place).num_rows for place in groups))
+        parts = (_Part(i, alive[s:e]) for i, s, e in zip(groups, [0, *ends], ends, strict=False))
+        return [part for part in parts if part.alive.any()]
+
+    def _living(self, part: _Part) -> pa.Table | None:
+        """A part's rows without the dead ones; None where the filter keeps no row."""
+        names, filters = self._shape.names, self._filters
+        asked = None if filters is None else columns_read(filters)
+        if filters is None or asked is None or asked.issuperset(names):
+            # With a filter of all columns there is nothing to spare.
+            return self._without_dead(self._decoded(part, names), part.alive)
+        kept = self._read(part, names, filters)
+        if not len(kept):
+            return None
+        matching = _matching(self._decoded(part, sorted(asked)), filters)
+        if len(matching) == len(part.alive) and np.count_nonzero(matching) == len(kept):
+            return self._aligned(kept, names).filter(pa.array(part.alive[matching]))
+        # Daft's reader skips row groups by statistics, which leave NaN out: which rows are these?
+        return self._without_dead(self._decoded(part, names), part.alive)
+
+    def _without_dead(self, rows: pa.Table, alive: Mask) -> pa.Table:
+        if rows.num_rows != len(alive):
+            problem = f"has {rows.num_rows} rows where {len(alive)} were written"
+            raise DataFileError.of(self._file.path, problem, self._file.plan)
+        return rows.filter(pa.array(alive))
+
+    def _decoded(self, part: _Part, names: list[str]) -> pa.Table:
+        return self._aligned(self._read(part, names, None), names)
+
+    def _read(self, part: _Part, names: list[str], filters: daft.Expression | None) -> RecordBatch:
+        """Columns of a part, as far as the file has them."""
+        first = part.row_group is None and filters is None and len(part.alive) < self._file.records
+        return RecordBatch.read_parquet(
+            engine_location(self._file.path),
+            columns=names,
+            num_rows=len(part.alive) if first else None,
+            row_groups=None if part.row_group is None else [part.row_group],
+            predicate=filters,
+            io_config=self._io_config,
+        )
+
+    def _aligned(self, rows: RecordBatch, names: list[str]) -> pa.Table:
+        """Columns as the table has them; null where the file has none."""
+        stored = rows.to_arrow_table()
+        shape = pa.schema([self._shape.field(name) for name in names])
+        if stored.schema.equals(shape):
+            return stored
+        columns = [
+            stored.column(field.name).cast(field.type)
+            if field.name in stored.column_names
+            else pa.nulls(len(rows), field.type)
+            for field in shape
+        ]
+        return pa.Table.from_arrays(columns, schema=shape)
+
+
+def _end_of(alive: Mask, rows: int) -> int:
+    """Which first rows hold so many that live, or all that there are."""
+    places = np.flatnonzero(alive)[:rows]
+    return int(places[-1]) + 1 if len(places) else 0
+
+
+def _matching(rows: pa.Table, filters: daft.Expression) -> Mask:
+    """Which rows a filter keeps."""
+    asked = ExpressionsProjection([filters.alias("kept")])
+    found = RecordBatch.from_arrow_table(rows).eval_expression_list(asked).to_arrow_table()
+    mask: Mask = found.column("kept").fill_null(False).to_numpy()
+    return mask
