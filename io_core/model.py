@@ -258,6 +258,65 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
         """How the files of its `data_dir` are reached."""
         return LOCAL
 
+    def path_for(self, relative_path: str) -> str:
+        """Where to put a file of this name, below `data_dir`. Touches no disk.
+
+        Raises:
+            ValueError: The name leads out of `data_dir`.
+
+        Example:
+            >>> WriteSession("s", 1, "OPEN", "ns", "t", "/data/ws").path_for("a/b.parquet")
+            '/data/ws/a/b.parquet'
+        """
+        if not relative_path or {"", ".", ".."} & set(relative_path.split("/")):
+            raise ValueError(
+                f"{relative_path!r} names no file below {self.data_dir}: write it like 'part/a.parquet'"
+            )
+        return f"{self.data_dir.rstrip('/')}/{relative_path}"
+
+    def entry(
+        self,
+        path: str,
+        *,
+        records: int,
+        bytes: int | None = None,  # the protocol's name
+        content_encoding: str | None = None,
+        column_stats: dict[str, ColumnStats] | None = None,
+        source_bytes: int | None = None,
+        partition_values: list[Any] | None = None,
+        partition_scheme_id: str | None = None,
+        entry_params: dict[str, list[str]] | None = None,
+    ) -> WriteEntry:
+        """Describe a file for the commit. Does not look at it.
+
+        Args:
+            path: Where it is.
+            records: Its rows.
+            bytes: Its size; None means whatever it has when it is committed.
+            content_encoding: How its bytes are encoded; None means not at all.
+            column_stats: Bounds and counts by column, true ones: every later read trusts them.
+            source_bytes: Its size before it was encoded.
+            partition_values: JSON scalars in the order of the table's partition keys.
+            partition_scheme_id: Whose these values are.
+            entry_params: For deletes, the columns that rows are told by.
+        """
+        return WriteEntry(
+            path=path,
+            record_count=records,
+            content_length=bytes,
+            content_encoding=content_encoding,
+            source_content_length=source_bytes,
+            column_stats=column_stats,
+            partition_values=partition_values,
+            partition_scheme_id=partition_scheme_id,
+            entry_params=entry_params,
+        )
+
+    # Any: as `entry` takes it.
+    def entry_for(self, relative_path: str, *, records: int, **described: Any) -> WriteEntry:
+        """Describe a file below `data_dir`; see `path_for` and `entry`."""
+        return self.entry(self.path_for(relative_path), records=records, **described)
+
 
 class OpenedSession(WriteSession, frozen=True, omit_defaults=True):
     """A write session whose files are not local: it brings how they are reached.

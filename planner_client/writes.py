@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import msgspec
 
-from io_core.errors import TransactionError
+from io_core.errors import SchemaValidationError, TransactionError
 from io_core.model import WriteEntry
 from planner_client.calls import Resource, built, new_operation
 from planner_client.protocol.writes import (
@@ -23,6 +23,7 @@ from planner_client.protocol.writes import (
     StageRequest,
 )
 from planner_client.renewal import opened_session
+from planner_client.session import StagedSession, held_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
     from planner_client.transaction import Transaction
 
 __all__ = ["Writes"]
+
+
+class _ForFiles(TypedDict, total=False):
+    """What a commit without a session says instead of one."""
+
+    namespace: str
+    table: str
+    mode: WriteMode
+    format: str
 
 
 class Writes(Resource):
@@ -51,7 +61,7 @@ class Writes(Resource):
         owner_key: str | None = None,
         transaction: Transaction | None = None,
         catalog: str | None = None,
-    ) -> WriteSession:
+    ) -> StagedSession:
         """Open a write session: a place to stage files, and what they have to look like.
 
         Args:
@@ -89,14 +99,24 @@ class Writes(Resource):
         }
         request = built(fields, StageRequest)
         staged = self._calls.mutate(STAGE, request, transaction=transaction, catalog=catalog)
-        return opened_session(self._calls, staged)
+        bound = self._calls.binding(transaction)
+        return self._held(staged, catalog if bound is None else bound.catalog)
 
-    def get_session(self, *, session_id: str, catalog: str | None = None) -> WriteSession:
-        """A write session as it is now."""
+    def get_write_session(self, session_id: str, *, catalog: str | None = None) -> StagedSession:
+        """A write session as it is now; it keeps its catalog and its transaction.
+
+        Raises:
+            NotFoundError: There is none of this id.
+        """
         found = self._calls.send(GET_SESSION, SessionRequest(session_id=session_id), catalog)
-        return opened_session(self._calls, found)
+        return self._held(found, catalog)
 
-    def heartbeat(self, *, session: WriteSession) -> WriteSession:
+    def _held(self, session: WriteSession, catalog: str | None) -> StagedSession:
+        catalog = session.catalog or catalog or self._calls.catalog
+        named = msgspec.structs.replace(session, catalog=catalog)
+        return held_session(self, opened_session(self._calls, named), catalog)
+
+    def heartbeat(self, *, session: WriteSession) -> StagedSession:
         """Keep the session open for another hour, and the transaction that it is bound to."""
         bound = self._calls.transactions.get(session.transaction_id or "")
         if bound is not None and bound.is_open:
@@ -104,42 +124,72 @@ class Writes(Resource):
         request = HeartbeatRequest(
             session_id=session.session_id, session_version=session.session_version
         )
-        return opened_session(self._calls, self._calls.send(HEARTBEAT, request, session.catalog))
+        found = self._calls.send(HEARTBEAT, request, session.catalog)
+        return self._held(found, session.catalog)
 
     def commit(
         self,
         *,
-        session: WriteSession,
+        session: WriteSession | None = None,
         entries: Sequence[WriteEntry | Mapping[str, Any]],
         operation_id: str | None = None,
         transaction: Transaction | None = None,
-    ) -> WriteSession:
+        catalog: str | None = None,
+        **files: Unpack[_ForFiles],
+    ) -> StagedSession:
         """Make the entries part of the table: all of them or none.
 
-        A session of a transaction is attached to it: its entries become visible with it.
+        A session of a transaction is attached to it: its entries become visible with it. Without a
+        session one is staged for files that are there already, wherever the planner allows them to be.
 
         Args:
             session: As `stage` returned it.
-            entries: The files, described; `io_core.formats.parquet.entry_of` does from a footer.
-            operation_id: Makes a commit that is sent again return the first one's result.
+            entries: The files, described: `session.entry_for`, or
+                `io_core.formats.parquet.entry_of` from a footer.
+            operation_id: Makes a commit that is sent again return the first one's result. None: a
+                session's commit of the same entries is always the same one.
             transaction: Only the one that the session was staged in.
+            catalog: Only the session's own.
+            files: Without a session: `namespace` and `table`; `mode` (auto) and `format` (parquet).
 
         Raises:
             ConcurrentModificationError: The table changed under the session.
             DataFileError: A staged file is not what its entry says.
             TransactionError: The session was staged in no transaction, or in another one.
         """
+        described = [e if isinstance(e, WriteEntry) else built({**e}, WriteEntry) for e in entries]
+        if session is None:
+            with self._for_files(files, transaction, catalog) as staged:
+                return self.commit(session=staged, entries=described, operation_id=operation_id)
+        if files:
+            raise SchemaValidationError("a session has its table: leave namespace and table out")
+        if catalog not in (None, session.catalog):
+            raise SchemaValidationError(
+                f"write session {session.session_id} is of catalog {session.catalog!r}, not "
+                f"{catalog!r}: leave catalog= out"
+            )
+        operation = operation_id or new_operation()
+        if operation_id is None and isinstance(session, StagedSession):
+            operation = session.held.operation(described, operation)
         request = CommitRequest(
             session_id=session.session_id,
             session_version=session.session_version,
-            entries=[e if isinstance(e, WriteEntry) else built({**e}, WriteEntry) for e in entries],
-            operation_id=operation_id or new_operation(),
+            entries=described,
+            operation_id=operation,
         )
-        bound = self._transaction_of(session, transaction)
+        bound, home = self._transaction_of(session, transaction), session.catalog
         if bound is None:
-            return self._calls.send(COMMIT, request, session.catalog)
-        return bound.mutate(
-            lambda version: self._calls.send(COMMIT, _at(request, version), session.catalog)
+            return self._held(self._calls.send(COMMIT, request, home), home)
+        done = bound.mutate(lambda version: self._calls.send(COMMIT, _at(request, version), home))
+        return self._held(done, home)
+
+    def _for_files(
+        self, files: _ForFiles, transaction: Transaction | None, catalog: str | None
+    ) -> StagedSession:
+        if "namespace" not in files or "table" not in files:
+            raise SchemaValidationError("commit needs a session, or namespace and table")
+        return self.stage(
+            **files, allow_external_entries=True, transaction=transaction, catalog=catalog
         )
 
     def _transaction_of(
@@ -163,12 +213,12 @@ class Writes(Resource):
             )
         return self._calls.fetch(session.transaction_id, session.catalog)
 
-    def abort(self, *, session: WriteSession, reason: str | None = None) -> WriteSession:
+    def abort(self, *, session: WriteSession, reason: str | None = None) -> StagedSession:
         """Close the session; its files never become visible."""
         request = AbortRequest(
             session_id=session.session_id, session_version=session.session_version, reason=reason
         )
-        return self._calls.send(ABORT, request, session.catalog)
+        return self._held(self._calls.send(ABORT, request, session.catalog), session.catalog)
 
 
 def _at(request: CommitRequest, version: int) -> CommitRequest:

@@ -174,7 +174,7 @@ def test_an_aborted_sink_leaves_no_row_and_no_file(client: Client) -> None:
     sink.abort("changed my mind")
     assert files_of(client) == []
     assert client.catalog.read(**WHERE).num_rows == 0
-    assert client.catalog.get_session(session_id=sink.session.session_id).status == "ABORTED"
+    assert client.catalog.get_write_session(sink.session.session_id).status == "ABORTED"
     with pytest.raises(RequestRejectedError, match="is ABORTED"):
         client.commit(session=sink.session, entries=[])
     sink.abort("again")

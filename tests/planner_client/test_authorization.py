@@ -343,9 +343,9 @@ def test_a_session_belongs_to_those_who_may_write_its_table(served: Served) -> N
     for name in ("READER-catalog", "stranger"):
         catalog = served.client(name).catalog
         with pytest.raises(PermissionDeniedError) as there:
-            catalog.get_session(session_id=session.session_id)
+            catalog.get_write_session(session.session_id)
         with pytest.raises(PermissionDeniedError) as absent:
-            catalog.get_session(session_id="none")
+            catalog.get_write_session("none")
         assert there.value.code == absent.value.code
         with pytest.raises(PermissionDeniedError):
             catalog.heartbeat(session=session)
@@ -411,7 +411,7 @@ def test_a_session_within_a_transaction_belongs_to_who_began_that(served: Served
     with pytest.raises(PermissionDeniedError, match="none that 'WRITER-namespace' began"):
         other.commit(session=session, entries=[])
     with pytest.raises(PermissionDeniedError):
-        other.get_session(session_id=session.session_id)
+        other.get_write_session(session.session_id)
     writer.catalog.commit(session=session, entries=[])
     transaction.commit()
 

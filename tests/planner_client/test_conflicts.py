@@ -347,7 +347,7 @@ def test_a_session_is_refused_by_a_table_of_another_shape(
     with pytest.raises((ConcurrentModificationError, NotFoundError)):
         commit(mine, session, entries)
     assert mine.snapshot == before
-    assert mine.catalog.get_session(session_id=session.session_id).status == "OPEN"
+    assert mine.catalog.get_write_session(session.session_id).status == "OPEN"
 
 
 @pytest.mark.parametrize("kind", ["add", "upsert", "replace"])

@@ -86,7 +86,7 @@ def test_the_client_has_a_method_for_every_endpoint(tmp_path: Path) -> None:
     catalog.write_data(**where, data={"x": [1]})
     catalog.preview(**where)
     session = catalog.heartbeat(session=catalog.stage(**where))
-    catalog.get_session(session_id=session.session_id)
+    catalog.get_write_session(session.session_id)
     catalog.commit(session=session, entries=[])
     catalog.abort(session=catalog.stage(**where))
     catalog.alter_table(**where, table_description="about t")

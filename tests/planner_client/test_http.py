@@ -149,7 +149,7 @@ def stale(client: Client) -> None:
 REFUSALS: dict[str, tuple[Callable[[Client], object], type[DeltaCATError], int]] = {
     "namespace": (lambda c: c.catalog.get_namespace(namespace="nss"), NotFoundError, 404),
     "table": (lambda c: c.catalog.plan(namespace="ns", table="tt"), NotFoundError, 404),
-    "session": (lambda c: c.catalog.get_session(session_id="ws_1"), NotFoundError, 404),
+    "session": (lambda c: c.catalog.get_write_session("ws_1"), NotFoundError, 404),
     "twice": (lambda c: c.catalog.create_namespace(namespace="ns"), AlreadyExistsError, 409),
     "stale": (stale, ConcurrentModificationError, 409),
     "name": (lambda c: c.catalog.create_namespace(namespace="../x"), RequestRejectedError, 400),
@@ -420,5 +420,5 @@ def test_headers_are_sent_with_every_request() -> None:
 
 def test_a_session_travels_with_all_of_its_fields(client: Client) -> None:
     session = client.catalog.stage(**WHERE)
-    again = msgspec.json.decode(msgspec.json.encode(session), type=WriteSession)
-    assert again == session == client.catalog.get_session(session_id=session.session_id)
+    again = msgspec.json.decode(msgspec.json.encode(session.info), type=WriteSession)
+    assert again == session.info == client.catalog.get_write_session(session.session_id).info

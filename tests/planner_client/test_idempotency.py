@@ -91,10 +91,10 @@ def test_a_second_commit_of_one_session_is_refused(client: Client) -> None:
     before = total(client)
     client.commit(session=session, entries=entries)
     with pytest.raises(RequestRejectedError, match="is COMMITTED") as caught:
-        client.commit(session=session, entries=entries)
+        client.commit(session=session, entries=entries, operation_id="op_another")
     assert caught.value.code == "session_closed"
     assert total(client) == (before or 0) + 2
-    found = client.catalog.get_session(session_id=session.session_id)
+    found = client.catalog.get_write_session(session.session_id)
     assert (found.status, found.session_version) == ("COMMITTED", session.session_version + 1)
 
 
@@ -137,7 +137,7 @@ def test_an_unknown_session_is_not_found(client: Client) -> None:
     with pytest.raises(NotFoundError, match="write session 'ws_0' not found"):
         client.commit(session=session, entries=[])
     with pytest.raises(NotFoundError, match="'ws_0'"):
-        client.catalog.get_session(session_id="ws_0")
+        client.catalog.get_write_session("ws_0")
 
 
 def test_an_operation_is_remembered_by_the_next_process(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_thread_heartbeats_for_as_long_as_a_block_runs(timed: Catalog, clock: 
 
     with heartbeating(beat, interval_s=0.001):
         assert beaten.wait(30)
-    assert timed.get_session(session_id=session.session_id).last_heartbeat_at == clock.now_ns
+    assert timed.get_write_session(session.session_id).last_heartbeat_at == clock.now_ns
     assert not [t for t in threading.enumerate() if t.name == "heartbeat"]
     assert len([t for t in threading.enumerate() if t.name == "heartbeat-watch"]) == 1
 

@@ -112,7 +112,7 @@ def test_what_expires_is_ended_by_the_server_itself(tmp_path: Path) -> None:
         client = Client(url)
         client.catalog.create_table(**WHERE, schema=ROWS.schema, auto_create_namespace=True)
         session = client.catalog.stage(**WHERE, mode="append")
-        assert client.catalog.get_session(session_id=session.session_id).status == "OPEN"
+        assert client.catalog.get_write_session(session.session_id).status == "OPEN"
         clock.ahead_ns = 10**9 * 3600 * 24 * 365
         # The second look to end from here on began after the clock was moved.
         planner.wait_for_looks(2)

@@ -424,7 +424,7 @@ def test_a_transaction_and_its_session_are_fetched_and_go_on(
     assert (fetched.id, fetched.commit_message) == (tx.id, "stage files")
     assert fetched.info.bound_write_sessions == [session.session_id]
     attached = again.catalog.commit(
-        session=again.catalog.get_session(session_id=session.session_id), entries=[]
+        session=again.catalog.get_write_session(session.session_id), entries=[]
     )
     assert attached.attached
     fetched.commit()

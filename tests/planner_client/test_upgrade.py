@@ -136,7 +136,7 @@ def test_an_open_session_goes_on(root: Path) -> None:
         row[0]
         for row in old_rows(root, "SELECT session_id FROM write_session WHERE status = 'OPEN'")
     )
-    session = catalog.get_session(session_id=session_id)
+    session = catalog.get_write_session(session_id)
     assert (session.status, session.mode, session.merge_keys) == ("OPEN", "merge", ["id"])
     catalog.heartbeat(session=session)
     assert catalog.commit(session=session, entries=[]).status == "COMMITTED"

@@ -174,7 +174,7 @@ def test_a_path_that_vacuum_took_cannot_be_committed(
     vacuum(planner)
     with pytest.raises(RequestRejectedError, match="expired"):
         catalog.commit(session=session, entries=entries)
-    assert catalog.get_session(session_id=session.session_id).status == "ABORTED"
+    assert catalog.get_write_session(session.session_id).status == "ABORTED"
     assert on_disk(planner) == set()
 
 

@@ -83,7 +83,7 @@ def test_a_dry_run_tells_the_truth_and_changes_nothing(
     before = snapshot_of(planner.root)
     told = vacuum(planner, dry_run=True)
     assert snapshot_of(planner.root) == before
-    assert catalog.get_session(session_id=left.session_id).status == "OPEN"
+    assert catalog.get_write_session(left.session_id).status == "OPEN"
     done = vacuum(planner)
     assert told == VacuumReport(True, *(getattr(done, f) for f in done.__struct_fields__[1:]))
     assert [a.files for a in (done.expired, done.purged, done.abandoned)] == [2, 1, 1]
