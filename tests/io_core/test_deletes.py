@@ -61,6 +61,13 @@ def test_a_union_holds_what_is_dead_in_any_set(data: st.DataObject, rows: int) -
     assert decode(union([encode(p, rows) for p in parts], rows), rows).tolist() == whole
 
 
+@pytest.mark.parametrize("counts", [(2_000, 2_500), (2_500, 3, 2_000), (3, 40), (40, 2_000)])
+def test_a_union_takes_sets_however_they_are_written(counts: tuple[int, ...]) -> None:
+    parts = [spread(n) for n in counts]
+    found = decode(union([encode(p, ROWS) for p in parts], ROWS), ROWS)
+    assert found.tolist() == np.unique(np.concatenate(parts)).tolist()
+
+
 def test_no_dead_rows_take_no_bytes() -> None:
     assert encode(positions(), ROWS) == b""
     assert union([b"", b""], ROWS) == b""

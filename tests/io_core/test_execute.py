@@ -175,6 +175,19 @@ def test_with_delete_sets_neither_delete_files_nor_wholly_dead_ones_are_opened(
     assert rows.to_pylist() == [{"k": 1, "v": "a"}, {"k": 3, "v": "f"}]
 
 
+@pytest.mark.parametrize(
+    ("first", "end", "wanted"), [(0, 2, [1]), (1, 3, [None]), (1, 2, []), (0, 3, [1, None])]
+)
+def test_a_part_of_a_file_leaves_out_its_own_dead_rows(
+    plan: ReadPlan, first: int, end: int, wanted: list[int | None]
+) -> None:
+    second = encode(np.array([1], np.uint32), 3)
+    part = with_sets(ReadPlan(plan.header, plan.files.slice(0, 1)), [second]).files
+    part = part.append_column("first_row", pa.array([first], pa.int64()))
+    part = part.append_column("end_row", pa.array([end], pa.int64()))
+    assert read_plan(ReadPlan(plan.header, part)).column("k").to_pylist() == wanted
+
+
 def test_with_delete_sets_a_page_is_read_by_itself(plan: ReadPlan) -> None:
     sets = delete_sets(plan)
     first = paged(with_sets(plan, sets))

@@ -251,6 +251,10 @@ def test_a_value_that_looks_like_null_is_told_from_null_by_the_keys() -> None:
     table.commit([Delta(rows((None, "a"), (looks_null, "b")), 1)])
     assert named(table.commit([Delta(keys_of(looks_null), 2, ("k",))])) == {0: [1]}
     assert named(table.commit([Delta(keys_of(None), 3, ("k",))])) == {0: [0]}
+    for first, second in ((None, looks_null), (looks_null, None)):
+        apart = Table(["k"])
+        apart.commit([Delta(rows((first, "a")), 1)])
+        assert named(apart.commit([Delta(rows((second, "b")), 2)])) == {}
 
 
 def test_a_tidy_index_has_few_runs_and_forgets_the_dead() -> None:

@@ -68,6 +68,15 @@ def test_where_keys_share_a_code_the_keys_decide(rows: list[tuple[int, str | Non
     assert found_of(found) == pairs_of(rows)
 
 
+@pytest.mark.parametrize(
+    "keys", [[None, "a"], ["a", None], [None, "", None], ["a", "b", None, "a"]]
+)
+def test_null_shares_a_code_with_other_keys_and_is_none_of_them(keys: list[str | None]) -> None:
+    held = pa.table({"k": pa.array(keys, pa.string())})
+    found = replaced(KeyCodes(np.zeros(len(keys), np.uint64), exact=False), held.take)
+    assert found_of(found) == pairs_of(keys)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 1000])
 def test_rows_of_one_key_stand_together_oldest_first(count: int) -> None:
     found = replaced(KeyCodes(np.zeros(count, np.uint64), exact=True), no_keys)

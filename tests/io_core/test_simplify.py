@@ -68,6 +68,7 @@ NO_NAN = Not(IsNan("f"))
         ({"or": [{"lt": ["x", 5]}, {"gte": ["x", 5]}]}, VALID),
         ({"or": [{"lt": ["x", 5]}, {"gt": ["x", 5]}]}, Or((one("gt", 5), one("lt", 5)))),
         ({"or": [{"lt": ["x", 5]}, {"lte": ["x", 5]}, {"eq": ["x", 3]}]}, one("lte", 5)),
+        ({"or": [{"gt": ["x", 5]}, {"gte": ["x", 5]}, {"gt": ["x", 9]}]}, one("gte", 5)),
         ({"or": [{"eq": ["x", 1]}, {"in": ["x", [2, 1]]}]}, many(1, 2)),
         ({"or": [{"is_null": "x"}, {"not": {"is_null": "x"}}]}, Constant(True)),
         ({"or": [{"not": {"is_null": "x"}}, {"gt": ["x", 1]}]}, VALID),

@@ -107,6 +107,20 @@ def test_where_rows_merge_only_keys_and_partitions_rule_files_out(tmp_path: Path
     ]
 
 
+def test_a_column_that_a_merging_table_is_divided_by_rules_out_partitions_and_no_files(
+    tmp_path: Path,
+) -> None:
+    client = Client(tmp_path / "catalog")
+    scheme = {"keys": [{"key": ["p"], "transform": "truncate(10)"}]}
+    old = pa.table({"k": [1, 2, 3], "p": [1, 2, 30]})
+    client.catalog.write(old, **WHERE, merge_keys=["k"], partition_scheme=scheme)
+    client.catalog.write(pa.table({"k": [1], "p": [9]}), **WHERE)
+    low = {"lt": ["p", 5]}
+    assert client.catalog.plan(**WHERE, filter_predicate=low).total_files == 2
+    found = client.catalog.read(**WHERE, filter_predicate=low)
+    assert found.to_pylist() == [{"k": 2, "p": 2}]
+
+
 def test_partitions_rule_out_delete_files_with_their_data(keyed: Client) -> None:
     keyed.catalog.write(NUMBERS.slice(0, 1), **WHERE, mode="delete")
     plan = keyed.catalog.plan(**WHERE, filter_predicate={"eq": ["p", 3]})
