@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from io_core.predicate_arrow import to_arrow
 from io_core.schema import align, check_columns, names_in_file, without_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow.compute as pc
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["execute", "read_plan"]
+__all__ = ["Merging", "execute", "read_plan"]
 
 # Any: one row of a plan's table of files.
 _File = dict[str, Any]
@@ -78,8 +79,7 @@ def execute(
     skip, left = row_offset, row_limit
     if left == 0:
         return
-    early = None if bound is None else _of_keys(bound, plan)
-    for piece in _pieces(plan, read_schema, early):
+    for piece in _pieces(plan, read_schema, bound):
         rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema).expression)
         if skip:
             dropped = min(skip, rows.num_rows)
@@ -127,13 +127,13 @@ def _of_keys(predicate: Predicate, plan: ReadPlan) -> pc.Expression | None:
     return None if isinstance(found, Constant) else to_arrow(found, _schema(plan)).expression
 
 
-def _pieces(plan: ReadPlan, schema: pa.Schema, early: pc.Expression | None) -> Iterator[pa.Table]:
+def _pieces(plan: ReadPlan, schema: pa.Schema, wanted: Predicate | None) -> Iterator[pa.Table]:
     """Aligned rows that live, batch by batch, before filter and projection.
 
     Args:
         plan: Whose files.
         schema: What to read of them.
-        early: Which rows are wanted, by the merge keys: where rows merge, others may be left out.
+        wanted: Bound: which rows are wanted. Where rows merge, others may be left out.
     """
     if plan.header.schema_serialized is None:
         yield manifest_table(plan).select(schema.names)
@@ -149,7 +149,7 @@ def _pieces(plan: ReadPlan, schema: pa.Schema, early: pc.Expression | None) -> I
     for group in plan.groups():
         rows = _rows(group)
         if not _has_delete_sets(rows):
-            yield from _Merged(group, rows).read(schema, early)
+            yield from Merging(group).read(schema, wanted)
             continue
         for row, mask in _known(plan, rows):
             yield from _masked(_read(plan, row, schema), mask)
@@ -177,30 +177,47 @@ def _part(mask: Mask, row: _File) -> Mask:
     return mask if row["first_row"] is None else mask[row["first_row"] : row["end_row"]]
 
 
-class _Merged:
+class Merging:
     """A partition whose rows merge by key.
 
     The keys of its files are read first, and kept as far as there is room: so none is read twice
     for the sake of the merge.
+
+    Args:
+        plan: Of this partition's files alone, all of them.
+        keys_of: What reads the merge keys of a data file, by its place among the data files, in the
+            table's types; None reads them here, one file after the other.
     """
 
-    def __init__(self, plan: ReadPlan, rows: Sequence[_File]) -> None:
+    def __init__(
+        self, plan: ReadPlan, keys_of: Callable[[int], Iterator[pa.Table]] | None = None
+    ) -> None:
         self._plan = plan
-        self._rows = rows
-        self._by = [_delete_columns(plan, row) for row in rows]
+        self._rows = _rows(plan)
+        self._by = [_delete_columns(plan, row) for row in self._rows]
+        self._data = list(itertools.accumulate((not by for by in self._by), initial=0))
+        self._keys_of = keys_of
         self._working = {f.name: f.with_type(without_views(f.type)) for f in plan.schema}
         self._kept: dict[int, pa.Table] = {}
         self._room = _KEPT_BYTES
 
-    def read(self, schema: pa.Schema, early: pc.Expression | None) -> Iterator[pa.Table]:
-        """The rows that live; `early` says by the keys which are wanted."""
-        if all(self._by):
-            return
+    def living(self, wanted: Predicate | None = None) -> list[Mask]:
+        """Which rows of each file live (`io_core.merge.living`), in the order of the plan's files.
+
+        Args:
+            wanted: Bound. Rows that it rules out by the merge keys alone count as dead.
+        """
+        early = None if wanted is None else _of_keys(wanted, self._plan)
         keys, order = self._plan.merge_keys, self._plan.merge_order
         positions = [row["stream_position"] for row in self._rows]
         files = list(map(MergeFile, positions, self._by))
-        masks = living(files, keys, self._columns, order=order, matching=early)
-        for file, mask in enumerate(masks):
+        return living(files, keys, self._columns, order=order, matching=early)
+
+    def read(self, schema: pa.Schema, wanted: Predicate | None) -> Iterator[pa.Table]:
+        """The rows that live; see `living`."""
+        if all(self._by):
+            return
+        for file, mask in enumerate(self.living(wanted)):
             if mask.any():
                 yield from _masked(self._columns(file, schema.names), mask)
             self._kept.pop(file, None)
@@ -208,6 +225,8 @@ class _Merged:
     def _columns(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         kept = self._kept.get(file)
         if kept is None and set(columns) == set(self._plan.merge_keys):
+            if self._keys_of is not None and not self._by[file]:
+                return self._keys_of(self._data[file])
             return self._keeping(file, columns)
         others = [c for c in columns if kept is None or c not in kept.column_names]
         pieces = self._stored(file, others) if others or kept is None else iter([kept])

@@ -1,4 +1,4 @@
-"""How are files reached: from a path or URI to what opens it, and is each what a plan says?
+"""How are files reached: from a path or URI to what opens it?
 
 Local paths and `file://` are opened as they are; `s3://` and `s3a://` through s3fs, with the settings
 and the keys that a plan or a write session brought. Other schemes are refused.
@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import fs
 
-from io_core.errors import DataFileError, UnsupportedError
+from io_core.errors import UnsupportedError
 from io_core.s3 import (
     SCHEMES,
     S3Store,
@@ -29,13 +29,10 @@ from io_core.s3 import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from io_core.plan import ReadPlan
-
 __all__ = [
     "LOCAL",
     "Storage",
     "Stored",
-    "check_files",
     "engine_location",
     "is_s3",
     "local_path",
@@ -254,62 +251,6 @@ def local_path(location: str) -> str:
         f"{parts.scheme}:// is not supported: {location}; this release reads and writes local paths, "
         "file://, s3:// and s3a://"
     )
-
-
-def check_files(plan: ReadPlan) -> None:
-    """Look at each planned file once, so that an engine is never handed one that is gone.
-
-    Engines' own errors do not name the file, let alone the plan. Costs a few microseconds a file:
-    its size, and of Parquet its last eight bytes. On S3 it is a request a file, some at a time.
-
-    Raises:
-        DataFileError: A file is missing, has another size, or does not end as Parquet does; names
-            it and the plan.
-    """
-    names = ("path", "content_length", "content_type")
-    stored: list[tuple[str, int, str]] = []
-    for path, size, kind in zip(*(plan.column(n) for n in names), strict=True):
-        if is_s3(path):
-            stored.append((path, size, kind))
-            continue
-        problem = _problem(local_path(path), size, kind)
-        if problem:
-            raise DataFileError.of(path, problem, repr(plan))
-    # A dataset is no object of its own.
-    plain = [each for each in stored if each[2] != "lance"]
-    ends = plan.storage.ends([path for path, _, _ in plain])
-    for (path, size, kind), end in zip(plain, ends, strict=True):
-        problem = (
-            f"cannot be opened ({end.strerror or end})"
-            if isinstance(end, OSError)
-            else _problem_of(*end, size, kind)
-        )
-        if problem:
-            raise DataFileError.of(path, problem, repr(plan))
-
-
-def _problem(path: str, size: int, kind: str) -> str | None:
-    if kind == "lance":
-        return None if os.path.isdir(path) else "is missing"
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    try:
-        found = os.fstat(handle).st_size
-        tail = os.pread(handle, 8, max(found - 8, 0))
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    finally:
-        os.close(handle)
-    return _problem_of(found, tail, size, kind)
-
-
-def _problem_of(found: int, tail: bytes, size: int, kind: str) -> str | None:
-    if size and found != size:
-        return f"has {found} bytes instead of {size}"
-    whole = tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") + 12 <= found
-    return None if whole or kind != "parquet" else "is damaged (it has no Parquet footer)"
 
 
 def engine_location(location: str) -> str:

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import requests
@@ -65,6 +65,14 @@ class InProcessTransport:
     def close(self) -> None:
         """Close connections to the ledger."""
         self._planner.close()
+
+
+class _Held(NamedTuple):
+    """What a thread keeps: connections of one process, and the environment's settings for them."""
+
+    pid: int
+    session: requests.Session
+    settings: dict[str, Any]  # Any: keyword arguments of requests
 
 
 class HttpTransport:
@@ -137,15 +145,24 @@ class HttpTransport:
             return Page(answer, response.headers.get(NEXT_PAGE))  # type: ignore[return-value]  # Res is a list here
         return answer
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> tuple[requests.Session, dict[str, Any]]:
+        """This thread's session, and what the environment says of proxies and certificates."""
         # A forked child must not share its parent's sockets.
-        held: tuple[int, requests.Session] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != os.getpid():
+        held = self._held()
+        if held is None or held.pid != os.getpid():
             session = requests.Session()
             session.headers["User-Agent"] = self._agent
             session.headers.update(self._headers)
-            held = self._local.held = (os.getpid(), session)
-        return held[1]
+            # Asked once: for every request it would cost a third of it. And a .netrc would take the
+            # place of the token.
+            found = session.merge_environment_settings(self.url, {}, None, self._verify, None)
+            session.trust_env = False
+            held = self._local.held = _Held(os.getpid(), session, dict(found))
+        return held.session, held.settings
+
+    def _held(self) -> _Held | None:
+        found: _Held | None = getattr(self._local, "held", None)
+        return found
 
     def _send(self, attempts: int, method: str, url: str, **request: Any) -> requests.Response:
         # Any: requests' own keyword arguments.
@@ -154,9 +171,9 @@ class HttpTransport:
             spread = random.uniform(0.5, 1)  # noqa: S311  # not a secret
             wait_s = spread * min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1))
             try:
-                # Said with each request: a session's own setting gives way to REQUESTS_CA_BUNDLE.
-                response = self._session().request(
-                    method, url, timeout=self._timeout_s, verify=self._verify, **request
+                session, settings = self._session()
+                response = session.request(
+                    method, url, timeout=self._timeout_s, **settings, **request
                 )
             except requests.RequestException as error:
                 if attempt == attempts:
@@ -173,9 +190,9 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close this thread's connections."""
-        held: tuple[int, requests.Session] | None = getattr(self._local, "held", None)
+        held = self._held()
         if held is not None:
-            held[1].close()
+            held.session.close()
             self._local.held = None
 
 

@@ -21,8 +21,8 @@ from deltacat_sources.daft.predicate import columns_read, translate
 from deltacat_sources.daft.tasks import CountTask, Reading, known_rows, tasks_of
 from deltacat_sources.daft.types import daft_schema
 from io_core.errors import UnsupportedError
+from io_core.looked import check_files
 from io_core.predicate import Constant, dump
-from io_core.storage import check_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

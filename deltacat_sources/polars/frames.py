@@ -9,7 +9,6 @@ in reading order. Dead rows that a plan knows are left out by a scan itself
 from __future__ import annotations
 
 import itertools
-import json
 import operator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,19 +19,21 @@ from polars.io.plugins import register_io_source
 
 from deltacat_sources.polars.dead import MOST_NUMBERED, DeadRows, without_dead
 from deltacat_sources.polars.lanes import ARROW, feather_fits, lane_of
-from deltacat_sources.polars.merging import Deleting, Partition, merged
+from deltacat_sources.polars.merging import Partition, merged
 from deltacat_sources.polars.scans import Files
 from deltacat_sources.polars.types import polars_schema, shown
 from io_core import deletes
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
-from io_core.storage import check_files, engine_location
+from io_core.looked import looking_at
+from io_core.storage import engine_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from deltacat_sources.polars.lanes import Lane
     from io_core.plan import ReadPlan
+    from io_core.predicate import Predicate
 
 __all__ = ["Reading", "frame_of"]
 
@@ -47,14 +48,15 @@ class Reading(NamedTuple):
         filtered: Whether it filters rows: then other columns are best decoded late.
         row_limit: Enough rows; None where nobody knows.
         path_column: The name under which each row's file is shown.
-        keys: Rows wanted, said by the merge keys alone: where rows merge, others may be left out.
+        keys: Rows wanted, said by the merge keys alone, bound: where rows merge, others may be left
+            out.
     """
 
     columns: frozenset[str] | None = None
     filtered: bool = False
     row_limit: int | None = None
     path_column: str | None = None
-    keys: pl.Expr | None = None
+    keys: Predicate | None = None
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """The table's columns that are read: one at least, by which rows are counted."""
@@ -69,9 +71,9 @@ def frame_of(plan: ReadPlan, reading: Reading) -> pl.LazyFrame:
         DataFileError: A file is missing, damaged, or does not fit its delete set.
         UnsupportedError: A page of a plan whose rows merge, or files of an unknown format.
     """
-    check_files(plan)
-    parts = _Parts(plan, reading)
-    frames = list(parts.frames())
+    with looking_at(plan):
+        parts = _Parts(plan, reading)
+        frames = list(parts.frames())
     if not frames:
         return pl.LazyFrame(schema=parts.shape)
     return frames[0] if len(frames) == 1 else pl.concat(frames)
@@ -153,34 +155,25 @@ class _Parts:
 
     def _merge(self, files: pa.Table) -> pl.LazyFrame:
         """One partition of which nobody knows which rows are dead."""
-        plan, keys = self._plan, self._plan.merge_keys
-        is_data = pc.not_equal(files["delta_type"], "delete")
-        data, gone = files.filter(is_data), files.filter(pc.invert(is_data))
+        data = files.filter(pc.not_equal(files["delta_type"], "delete"))
         if not data.num_rows:
             return pl.LazyFrame(schema=self.shape)
-        by_key = pa.schema([plan.schema.field(key) for key in keys])
-        rows, keyed = (list(self._by_lane(data, of)) for of in (self._wanted, by_key))
-        deleted = list(self._by_lane(gone, by_key))
-        lanes = [lane for found in (rows, keyed, deleted) for lane, _ in found]
-        one_scan = len(rows) == len(keyed) == 1 and all(x.reader == "parquet" for x in lanes)
-        by_last = not plan.merge_order and all(
-            set(by) == set(keys) for by in _deleted_by(gone, keys)
-        )
         records = data["record_count"].to_pylist()
-        if not (one_scan and by_last and sum(records) <= MOST_NUMBERED):
+        rows = self._as_one_scan(data, self._wanted)
+        if rows is None or sum(records) > MOST_NUMBERED:
             return self._merged_by_arrow(files)
-        deleting = [
-            Deleting(self._files(of, lane), _rows_below(data, position))
-            for lane, run in deleted
-            for position, of in _by_position(run)
-        ]
-        kept, by_keys = self._files(data, rows[0][0]), self._files(data, keyed[0][0])
+        keys = pa.schema([self._plan.schema.field(key) for key in self._plan.merge_keys])
+        keyed = self._as_one_scan(data, keys)
         return merged(
-            Partition(kept, by_keys, deleting, records, keys),
+            Partition(self._plan.with_files(files), rows, keyed, records, self._reading.keys),
             filtered=self._reading.filtered,
-            wanted=self._reading.keys,
             path_column=self._reading.path_column,
         )
+
+    def _as_one_scan(self, files: pa.Table, wanted: pa.Schema) -> Files | None:
+        """All of some files, if one scan of Polars' Parquet reader takes them."""
+        (lane, _), *others = self._by_lane(files, wanted)
+        return None if others or lane.reader != "parquet" else self._files(files, lane)
 
     def _merged_by_arrow(self, files: pa.Table) -> pl.LazyFrame:
         if self._reading.path_column is not None:
@@ -276,22 +269,3 @@ def _limited(files: pa.Table, alive: list[int], limit: int) -> tuple[pa.Table, i
         if not limit:
             return files.slice(0, place + 1), 0
     return files, limit
-
-
-def _deleted_by(files: pa.Table, keys: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What each file of deletes matches by."""
-    found = files["delete_columns"].to_pylist()
-    return [tuple(json.loads(columns)) if columns else keys for columns in found]
-
-
-def _by_position(files: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    places = enumerate(files["stream_position"].to_pylist())
-    for position, run in itertools.groupby(places, key=operator.itemgetter(1)):
-        (start, _), *rest = run
-        yield position, files.slice(start, 1 + len(rest))
-
-
-def _rows_below(files: pa.Table, position: int) -> int:
-    """How many rows stand before a stream position."""
-    below = files.filter(pc.less(files["stream_position"], position))
-    return int(pc.sum(below["record_count"], min_count=0).as_py())

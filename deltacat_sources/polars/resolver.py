@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from deltacat_sources.polars.frames import Reading, frame_of
-from deltacat_sources.polars.predicate import from_predicate, translate
+from deltacat_sources.polars.predicate import translate
 from deltacat_sources.polars.types import polars_schema
 from io_core.errors import UnsupportedError
 from io_core.predicate import Constant, admissible, bind, columns_of, conjoin, restrict
@@ -183,12 +183,12 @@ class Resolver(LazyFrameResolver):
             keys=self._of_keys(conjoin([own, predicate])),
         )
 
-    def _of_keys(self, predicate: Predicate | None) -> pl.Expr | None:
+    def _of_keys(self, predicate: Predicate | None) -> Predicate | None:
         """What the merge keys alone decide: it may go below a merge."""
         if predicate is None or not self._merges:
             return None
         found = restrict(bind(predicate, self._arrow_schema), frozenset(self._keys))
-        return None if isinstance(found, Constant) else from_predicate(found, self._arrow_schema)
+        return None if isinstance(found, Constant) else found
 
     def _version_key(self, plan: ReadPlan) -> str | None:
         """What Polars hands back when the frame is collected again: until when it may be reused."""

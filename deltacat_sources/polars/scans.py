@@ -45,6 +45,7 @@ def scan_files(
     path_column: str | None = None,
     numbered: Numbered | None = None,
     live: Vectors | None = None,
+    complete: bool = False,
 ) -> pl.LazyFrame:
     """Read files lazily: the lane's columns, then row numbers and paths where asked for.
 
@@ -53,6 +54,8 @@ def scan_files(
         path_column: What to call the column of each row's path.
         numbered: What to call the column of row numbers.
         live: Which rows to show, of Parquet files; None means all.
+        complete: Refuse Parquet files that lack a column that the lane expects, which are read as
+            null otherwise.
     """
     store = files.storage.store_for(files.paths)
     # Without options Polars would look for its own credentials.
@@ -73,7 +76,9 @@ def scan_files(
     if files.lane.reader == "feather":
         frame = pl.scan_ipc(files.locations, **shared)
     else:
-        frame = pl.scan_parquet(files.locations, **shared, **_parquet(stored, live))
+        frame = pl.scan_parquet(
+            files.locations, **shared, **_parquet(stored, live, complete=complete)
+        )
     if files.lane.reader == "parquet" and files.lane.is_plain:
         return frame
     added = [None if numbered is None else numbered.name, path_column]
@@ -88,10 +93,12 @@ def _unused(lane: Lane) -> str:
 
 
 # Any: arguments of scan_parquet.
-def _parquet(stored: dict[str, pl.DataType], live: Vectors | None) -> dict[str, Any]:
+def _parquet(
+    stored: dict[str, pl.DataType], live: Vectors | None, *, complete: bool
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "schema": stored,
-        "missing_columns": "insert",
+        "missing_columns": "raise" if complete else "insert",
         "extra_columns": "ignore",
         "cast_options": pl.ScanCastOptions(
             integer_cast=["upcast", "allow-float"],

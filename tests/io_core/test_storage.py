@@ -10,7 +10,8 @@ import pytest
 
 from io_core.errors import DataFileError, UnsupportedError
 from io_core.execute import read_plan
-from io_core.storage import check_files, local_path, persist
+from io_core.looked import check_files
+from io_core.storage import local_path, persist
 from planner_client import Client
 
 if TYPE_CHECKING:
