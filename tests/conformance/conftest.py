@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from planner_client import Client
-from tests.conformance.engines import ENGINES, Engine
+from tests.conformance.engines import ENGINES, DaftOnRay, Engine, start_on_ray
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -63,9 +65,20 @@ def fresh() -> Callable[[], str]:
     return lambda: f"ns{next(_NUMBERS)}.table"
 
 
+@pytest.fixture(scope="session")
+def on_ray(cluster: None) -> Iterator[ProcessPoolExecutor]:
+    """A process whose Daft runs on this one's cluster."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawning, start_on_ray, (address,)) as process:
+        yield process
+
+
 @pytest.fixture(
     params=[
-        pytest.param(engine, id=engine.name, marks=[pytest.mark.cluster] * (engine.name == "ray"))
+        pytest.param(engine, id=engine.name, marks=[pytest.mark.cluster] * ("ray" in engine.name))
         for engine in ENGINES
     ]
 )
@@ -74,6 +87,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.param
     if found.name == "ray":
         request.getfixturevalue("cluster")
+    if isinstance(found, DaftOnRay):
+        found.process = request.getfixturevalue("on_ray")
     return found
 
 

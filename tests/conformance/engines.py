@@ -9,10 +9,13 @@ import pyarrow as pa
 from tests.strategies import Query, to_daft, to_polars, to_ray
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from planner_client import Client
     from tests.oracle import Dialect
+    from tests.strategies import Engine as Words
 
-__all__ = ["ENGINES", "Arrow", "Engine"]
+__all__ = ["ENGINES", "Arrow", "DaftOnRay", "Engine", "start_on_ray"]
 
 
 class Engine(Protocol):
@@ -20,12 +23,14 @@ class Engine(Protocol):
 
     Attributes:
         name: As in a test's id.
+        words: Whose frames and expressions it is asked with; None: it has none.
         dialect: What the engine's own expressions mean where engines differ; None: it has none.
         keeps_order: Whether a limit returns the first rows, not just so many.
         examples: Times as many examples as other property tests have; what the engine can afford.
     """
 
     name: str
+    words: Words | None
     dialect: Dialect | None
     keeps_order: bool
     examples: float
@@ -44,6 +49,7 @@ class Arrow:
     """The Arrow lane: client.read."""
 
     name = "arrow"
+    words: Words | None = None
     dialect: Dialect | None = None
     keeps_order = True
     examples = 2.0
@@ -70,6 +76,7 @@ class Polars:
     """pl.scan_deltacat."""
 
     name = "polars"
+    words: Words | None = "polars"
     dialect: Dialect | None = "polars"
     keeps_order = True
     examples = 2.0
@@ -104,6 +111,7 @@ class Daft:
     """daft.read_deltacat, on Daft's native runner."""
 
     name = "daft"
+    words: Words | None = "daft"
     dialect: Dialect | None = "daft"
     keeps_order = False
     examples = 1.0
@@ -125,6 +133,37 @@ class Daft:
         return self.read(planner, table, Query(limit=rows))
 
 
+class DaftOnRay(Daft):
+    """The same on Daft's Ray runner, in a process of its own: a process has one runner for good.
+
+    Attributes:
+        process: Where it runs, begun with `start_on_ray`.
+    """
+
+    name = "daft-ray"
+    examples = 0.1
+    process: Executor
+
+    def read(self, planner: Client, table: str, query: Query) -> pa.Table:
+        return self.process.submit(Daft.read, Daft(), planner, table, query).result()
+
+    def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
+        return self.process.submit(Daft.ask, Daft(), planner, table, query, schema).result()
+
+
+def start_on_ray(address: str) -> None:
+    """Make Ray's the runner of this process's Daft.
+
+    Args:
+        address: Of the cluster.
+    """
+    import daft
+    import ray
+
+    ray.init(address=address, log_to_driver=False)
+    daft.set_runner_ray()
+
+
 # Any: an engine's own, untyped frame.
 def _daft(frame: Any, query: Query) -> pa.Table:
     if query.limit is not None:
@@ -139,6 +178,7 @@ class Ray:
     """DeltaCatDatasource, on a cluster of this machine."""
 
     name = "ray"
+    words: Words | None = "ray"
     dialect: Dialect | None = "arrow"
     keeps_order = False
     examples = 0.3
@@ -185,4 +225,4 @@ def _ray(dataset: Any, query: Query) -> pa.Table:
     return found.slice(query.offset)
 
 
-ENGINES: tuple[Engine, ...] = (Arrow(), Polars(), Daft(), Ray())
+ENGINES: tuple[Engine, ...] = (Arrow(), Polars(), Daft(), DaftOnRay(), Ray())

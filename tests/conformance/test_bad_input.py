@@ -86,7 +86,7 @@ def test_an_unknown_column_is_answered_with_the_nearest_one(engine: Engine, clie
         OpenedFiles(_data(client)) as opened,
         pytest.raises(SchemaValidationError, match=message),
     ):
-        _scan(engine.name, client, columns=["nam"])
+        _scan(engine.words, client, columns=["nam"])
     assert opened.paths() == []
 
 
@@ -99,11 +99,11 @@ def test_a_directory_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path
 
 def test_an_adapter_makes_no_catalog_where_there_is_none(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(CatalogRootError, match="no such directory"):
-        _scan(engine.name, str(tmp_path / "typo"))
+        _scan(engine.words, str(tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
 
 
-def _scan(engine: str, planner: Client | str, columns: list[str] | None = None) -> object:
+def _scan(engine: str | None, planner: Client | str, columns: list[str] | None = None) -> object:
     match engine:
         case "polars":
             from deltacat_sources.polars import scan_deltacat
