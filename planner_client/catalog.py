@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from io_core.errors import SchemaValidationError
 from io_core.execute import read_plan
 from io_core.predicate_like import as_predicate
+from planner_client.adding import Adding
 from planner_client.calls import new_operation
 from planner_client.inline import Inline
 from planner_client.namespaces import Namespaces
@@ -14,7 +15,6 @@ from planner_client.protocol.catalogs import GET_CATALOG, LIST_CATALOGS, GetCata
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
 from planner_client.tables import Tables
 from planner_client.transaction import Transaction
-from planner_client.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
-class Catalog(Namespaces, Tables, Inline, Writing):
+class Catalog(Namespaces, Tables, Inline, Adding):
     """What can be done with a catalog. Every mutation happens once, however often it is sent."""
 
     def list_catalogs(self) -> list[CatalogInfo]:

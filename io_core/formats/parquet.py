@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from io_core.formats.content import FileRef
     from io_core.storage import Storage
 
-__all__ = ["batches", "entry_of", "hold", "schema_of", "write"]
+__all__ = [
+    "Footer",
+    "batches",
+    "entry_from",
+    "entry_of",
+    "footer_of",
+    "hold",
+    "schema_of",
+    "write",
+]
 
 ROW_GROUP_ROWS = 122_880
 _SAMPLED_ROWS = 8_192
@@ -210,9 +219,48 @@ def entry_of(
         sort_scheme_id: The sort scheme that the file's rows follow.
         storage: How the file is reached.
     """
+    footer = footer_of(path, storage)
+    return entry_from(
+        path,
+        footer,
+        schema,
+        partition_values=partition_values,
+        nan_counts=nan_counts,
+        sort_scheme_id=sort_scheme_id,
+    )
+
+
+class Footer(NamedTuple):
+    """What one file says of itself, read once."""
+
+    size: int
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+
+
+def footer_of(path: str, storage: Storage = LOCAL) -> Footer:
+    """Read a file's footer, and no data.
+
+    Raises:
+        OSError: It cannot be read.
+        pyarrow.ArrowInvalid: It is no Parquet file.
+    """
     with storage.open_input(path) as stored:
         size, metadata = stored.size(), pq.read_metadata(stored)
-    counted = nan_counts or {}
+    return Footer(size, metadata, metadata.schema.to_arrow_schema())
+
+
+def entry_from(
+    path: str,
+    footer: Footer,
+    schema: pa.Schema,
+    *,
+    partition_values: list[Any] | None = None,
+    nan_counts: Mapping[str, int] | None = None,
+    sort_scheme_id: str | None = None,
+) -> WriteEntry:
+    """The same from a footer that was read before; see `entry_of`."""
+    metadata, counted = footer.metadata, nan_counts or {}
     # A column inside of another has a longer path than name, and may share the path of a dotted name.
     leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
     chunks = {leaf.path: i for i, leaf in enumerate(leaves) if leaf.path == leaf.name}
@@ -224,7 +272,7 @@ def entry_of(
     return WriteEntry(
         path=path,
         record_count=metadata.num_rows,
-        content_length=size,
+        content_length=footer.size,
         content_type="parquet",
         column_stats=stats,
         partition_values=partition_values,

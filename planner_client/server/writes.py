@@ -384,7 +384,7 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
     """
     session = prepared.kept.session
     version, delta = _target(write, prepared.kept)
-    if prepared.kept.external:
+    if prepared.kept.external and session.mode not in ("replace", "replace_partition"):
         _check_absent(planner, write.view, version, prepared.path)
     kind: Kind = "upsert" if delta == "delete" else delta
     if session.mode == "replace":

@@ -1,0 +1,122 @@
+"""client.catalog.add_files: Parquet files that are there already become part of a table, where they lie."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from io_core.errors import UnsupportedError
+from io_core.layout import check_layout, creation_of
+from io_core.schema import decode_schema, encode_schema
+from io_core.storage import is_s3
+from planner_client.registered import common_schema, entries_of, files_named, footers_of
+from planner_client.writing import Writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from io_core.model import WriteMode
+    from planner_client.session import StagedSession
+    from planner_client.transaction import Transaction
+
+__all__ = ["Adding"]
+
+
+class Adding(Writing):
+    """Files into tables."""
+
+    def add_files(
+        self,
+        files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        namespace: str,
+        table: str,
+        mode: WriteMode = "auto",
+        merge_keys: str | Sequence[str] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        create_if_missing: Mapping[str, Any] | None = None,
+        table_version: str | None = None,
+        progress: bool | None = None,
+        transaction: Transaction | None = None,
+        catalog: str | None = None,
+    ) -> StagedSession:
+        """Make Parquet files part of a table without copying them, all in one commit.
+
+        Footers are read, some at a time, and no rows. The files stay whose they are: do not change or
+        delete them while the table has them; vacuum never deletes files outside of the catalog's data,
+        nor does purging their table. The planner wants an ADMIN of the catalog for this.
+
+        Args:
+            files: A file, a directory (all .parquet and .pq files below it), a pattern such as
+                `/data/2024-*/*.parquet`, or a list of these. Local paths; or, in a catalog whose data
+                is in a store, `s3://` URIs below its data root.
+            namespace: Where the table is.
+            table: Its name; the modes auto and create make it from the files where it is absent.
+            mode: As `write` has it.
+            merge_keys: Columns that identify a row of a table that is made.
+            partition_by: Columns whose values divide a table that is made. Each file holds rows of one
+                partition, by its path (`day=2024-05-01/`) or its statistics (one value in all rows).
+            create_if_missing: What else to make it with, in the protocol's words.
+            table_version: None means the latest active one.
+            progress: Whether to show a bar; None shows one in a terminal.
+            transaction: See `Client.transaction`.
+            catalog: None means the client's own.
+
+        Returns:
+            The committed session: `files_registered`, `total_records`, `snapshot`.
+
+        Raises:
+            DataFileError: A file is missing or no Parquet; names it.
+            SchemaValidationError: A file does not fit the table, or holds rows of several partitions.
+            RequestRejectedError: A file is part of the table already, or lies where none may.
+            PermissionDeniedError: The caller is no ADMIN of the catalog.
+        """
+        where: dict[str, Any] = {
+            "namespace": namespace,
+            "table": table,
+            "mode": mode,
+            "table_version": table_version,
+            "allow_external_entries": True,
+            "transaction": transaction,
+            "catalog": catalog,
+        }
+        creates = mode in ("auto", "create")
+        # First a session for its storage alone: of a table that is to be made nothing is known yet.
+        with self.stage(**where, create_if_missing={} if creates else None) as first:
+            named = [files] if isinstance(files, str | os.PathLike) else list(files)
+            _check_reachable(named, first)
+            found = footers_of(files_named(named, first.storage), first.storage, progress=progress)
+            exists = first.table_exists
+            schema = common_schema(found)
+            first.abort("its storage was asked for")
+        create = None
+        if creates and not exists:
+            create = creation_of(schema, partition_by, merge_keys) | {**(create_if_missing or {})}
+        with self.stage(
+            **where, create_if_missing=create, schema_serialized=encode_schema(schema)
+        ) as session:
+            check_layout(session, partition_by, merge_keys)
+            if session.schema_serialized is None:
+                raise UnsupportedError(
+                    f"table {namespace}.{table} is schemaless: commit(namespace=, table=, entries=) "
+                    "takes files of any kind"
+                )
+            whole, scheme = decode_schema(session.schema_serialized), session.partition_scheme
+            name = f"{namespace}.{table}"
+            return session.commit(entries_of(found, name, whole, scheme, session.schema_id))
+
+
+def _check_reachable(files: Sequence[str | os.PathLike[str]], session: StagedSession) -> None:
+    """Refuse places that the catalog's planner has no way to."""
+    in_store = is_s3(session.data_dir)
+    for path in [os.fspath(file) for file in files]:
+        if is_s3(path) and not in_store:
+            raise UnsupportedError(
+                f"{path} is in a store, and the catalog keeps its data in its own directory: it has no "
+                "credentials for stores. Make a catalog with data_root= above the files"
+            )
+        if in_store and not is_s3(path):
+            raise UnsupportedError(
+                f"{path} is on this machine, and the catalog keeps its data in a store, where its "
+                "readers find it: write the rows, or put the files below its data root"
+            )
