@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from io_core.errors import UnsupportedError
 from io_core.layout import check_layout, creation_of
@@ -13,7 +14,7 @@ from planner_client.registered import common_schema, entries_of, files_named, fo
 from planner_client.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from io_core.model import WriteMode
     from planner_client.session import StagedSession
@@ -71,39 +72,58 @@ class Adding(Writing):
             RequestRejectedError: A file is part of the table already, or lies where none may.
             PermissionDeniedError: The caller is no ADMIN of the catalog.
         """
-        where: dict[str, Any] = {
-            "namespace": namespace,
-            "table": table,
-            "mode": mode,
-            "table_version": table_version,
-            "allow_external_entries": True,
-            "transaction": transaction,
-            "catalog": catalog,
-        }
-        creates = mode in ("auto", "create")
-        # First a session for its storage alone: of a table that is to be made nothing is known yet.
-        with self.stage(**where, create_if_missing={} if creates else None) as first:
-            named = [files] if isinstance(files, str | os.PathLike) else list(files)
-            _check_reachable(named, first)
-            found = footers_of(files_named(named, first.storage), first.storage, progress=progress)
-            exists = first.table_exists
-            schema = common_schema(found)
-            first.abort("its storage was asked for")
-        create = None
-        if creates and not exists:
-            create = creation_of(schema, partition_by, merge_keys) | {**(create_if_missing or {})}
-        with self.stage(
-            **where, create_if_missing=create, schema_serialized=encode_schema(schema)
-        ) as session:
-            check_layout(session, partition_by, merge_keys)
-            if session.schema_serialized is None:
-                raise UnsupportedError(
-                    f"table {namespace}.{table} is schemaless: commit(namespace=, table=, entries=) "
-                    "takes files of any kind"
-                )
-            whole, scheme = decode_schema(session.schema_serialized), session.partition_scheme
-            name = f"{namespace}.{table}"
-            return session.commit(entries_of(found, name, whole, scheme, session.schema_id))
+        layout = _Layout(merge_keys, partition_by, {**(create_if_missing or {})})
+        named = [files] if isinstance(files, str | os.PathLike) else list(files)
+        stage = functools.partial(
+            self.stage,
+            namespace=namespace,
+            table=table,
+            table_version=table_version,
+            mode=mode,
+            allow_external_entries=True,
+            transaction=transaction,
+            catalog=catalog,
+        )
+        return _added(stage, named, layout, creates=mode in ("auto", "create"), progress=progress)
+
+
+class _Layout(NamedTuple):
+    """What a table is to be made with, besides the files' columns."""
+
+    merge_keys: str | Sequence[str] | None
+    partition_by: str | Sequence[str] | None
+    # Any: the protocol's free-form properties.
+    create: dict[str, Any]
+
+
+def _added(
+    stage: Callable[..., StagedSession],
+    files: Sequence[str | os.PathLike[str]],
+    layout: _Layout,
+    *,
+    creates: bool,
+    progress: bool | None,
+) -> StagedSession:
+    # First a session for its storage alone: of a table that is to be made nothing is known yet.
+    with stage(create_if_missing={} if creates else None) as first:
+        _check_reachable(files, first)
+        found = footers_of(files_named(files, first.storage), first.storage, progress=progress)
+        schema = common_schema(found)
+        first.abort("its storage was asked for")
+    keys, partition_by, create = layout
+    made = None
+    if creates and not first.table_exists:
+        made = creation_of(schema, partition_by, keys) | create
+    with stage(create_if_missing=made, schema_serialized=encode_schema(schema)) as session:
+        check_layout(session, partition_by, keys)
+        name = f"{session.namespace}.{session.table}"
+        if session.schema_serialized is None:
+            raise UnsupportedError(
+                f"table {name} is schemaless: commit(namespace=, table=, entries=) takes files of any "
+                "kind"
+            )
+        whole, scheme = decode_schema(session.schema_serialized), session.partition_scheme
+        return session.commit(entries_of(found, name, whole, scheme, session.schema_id))
 
 
 def _check_reachable(files: Sequence[str | os.PathLike[str]], session: StagedSession) -> None:

@@ -371,7 +371,8 @@ def test_a_delete_by_no_column_is_refused(client: Client) -> None:
 
 def test_a_delete_file_without_its_keys_is_an_error_and_deletes_no_null_key(client: Client) -> None:
     make(client.catalog, merge_keys=["k"])
-    client.catalog.write(pa.table({"k": pa.array([None], pa.int64())}), **WHERE)
+    rows_before = pa.table({"k": pa.array([None], pa.int64()), "v": ["a"]})
+    client.catalog.write(rows_before, **WHERE)
     session = client.catalog.stage(**WHERE, mode="delete")
     entry = stage_file(session, data=pa.table({"other": [1]}))
     client.commit(session=session, entries=[entry])
