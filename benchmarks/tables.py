@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILES_PER_COMMIT",
+    "FIRST_DAY",
     "PARTITION_COLUMNS",
     "QUERIES",
+    "ROWS_PER_FILE",
     "SCHEMA",
     "STATISTICS",
     "Condition",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
-import functools
 import math
 import re
 from decimal import Decimal, InvalidOperation
@@ -52,7 +51,6 @@ _DURATION = re.compile(
 )
 
 
-@functools.cache
 def kind_of(dtype: pa.DataType) -> Kind:
     """Which literals a column of this type can be compared with; `other` means none.
 
@@ -60,28 +58,32 @@ def kind_of(dtype: pa.DataType) -> Kind:
         >>> kind_of(pa.decimal128(9, 2)), kind_of(pa.large_string()), kind_of(pa.list_(pa.int8()))
         ('number', 'text', 'other')
     """
-    t = pa.types
-    tests: tuple[tuple[Kind, bool], ...] = (
-        ("bool", t.is_boolean(dtype)),
-        ("number", t.is_integer(dtype) or _is_wide_float(dtype) or t.is_decimal(dtype)),
-        ("text", t.is_string(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype)),
-        ("binary", _is_variable_binary(dtype) or t.is_fixed_size_binary(dtype)),
-        ("date", t.is_date(dtype)),
-        ("time", t.is_time(dtype)),
-        ("timestamp", t.is_timestamp(dtype)),
-        ("duration", t.is_duration(dtype)),
-    )
-    return next((kind for kind, holds in tests if holds), "other")
+    return _KINDS.get(dtype.id, "other")
+
+
+_TYPES: dict[Kind, list[pa.DataType]] = {
+    "bool": [pa.bool_()],
+    # Arrow has no kernels that compare half floats.
+    "number": [
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float32(), pa.float64()),
+        *(pa.decimal32(1), pa.decimal64(1), pa.decimal128(1), pa.decimal256(1)),
+    ],
+    "text": [pa.string(), pa.large_string(), pa.string_view()],
+    "binary": [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(1)],
+    "date": [pa.date32(), pa.date64()],
+    "time": [pa.time32("s"), pa.time64("us")],
+    "timestamp": [pa.timestamp("us")],
+    "duration": [pa.duration("us")],
+}
+# By Arrow's number of a type, whatever its unit, width or zone: asked many times for each plan.
+_KINDS: dict[int, Kind] = {t.id: kind for kind, types in _TYPES.items() for t in types}
 
 
 def _is_variable_binary(dtype: pa.DataType) -> bool:
     t = pa.types
     return bool(t.is_binary(dtype) or t.is_large_binary(dtype) or t.is_binary_view(dtype))
-
-
-def _is_wide_float(dtype: pa.DataType) -> bool:
-    # Arrow has no kernels that compare half floats.
-    return bool(pa.types.is_float32(dtype) or pa.types.is_float64(dtype))
 
 
 class Located(NamedTuple):
@@ -130,7 +132,8 @@ def locate(value: object, dtype: pa.DataType) -> Located:
             raise ValueError(f"columns of type {dtype} cannot be compared with a literal")
         case _:
             if (nanos := _nanos(value, kind, dtype)) is not None:
-                return _place_on_grid(Fraction(nanos, _unit_ns(dtype)), dtype)
+                whole, rest = divmod(nanos, _unit_ns(dtype))
+                return _place_on_grid(whole, dtype, exact=not rest)
     raise ValueError(f"{value!r} is no {kind} literal for a column of type {dtype}")
 
 
@@ -158,7 +161,7 @@ def _place_fixed(raw: bytes, dtype: pa.DataType) -> Located:
     return Located(pa.scalar(below, dtype), False)
 
 
-def _number(value: object, *, floats: bool) -> Fraction | float | None:
+def _number(value: object, *, floats: bool) -> Fraction | int | float | None:
     """The exact number, an infinity as a float, or None for another kind."""
     if isinstance(value, bool):
         return None
@@ -172,7 +175,7 @@ def _number(value: object, *, floats: bool) -> Fraction | float | None:
         except InvalidOperation:
             return None
     if isinstance(value, int):
-        return Fraction(value)
+        return value
     if isinstance(value, float) and floats and value == 0:
         return value  # a fraction has no negative zero
     if isinstance(value, float) and not floats and not value.is_integer():
@@ -204,8 +207,10 @@ def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:
             if number > 0
             else Located(None, False)
         )
-    scale = dtype.scale if pa.types.is_decimal(dtype) else 0
-    return _place_on_grid(number * Fraction(10) ** scale, dtype)
+    if pa.types.is_decimal(dtype):
+        number *= Fraction(10) ** dtype.scale
+    whole = math.floor(number)
+    return _place_on_grid(whole, dtype, exact=whole == number)
 
 
 def _place_float(number: Fraction | float, dtype: pa.DataType) -> Located:
@@ -251,12 +256,11 @@ def _grid(dtype: pa.DataType) -> tuple[int, int]:
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
-def _place_on_grid(number: Fraction, dtype: pa.DataType) -> Located:
+def _place_on_grid(whole: int, dtype: pa.DataType, *, exact: bool) -> Located:
     low, high = _grid(dtype)
-    floor = math.floor(number)
-    if floor < low:
+    if whole < low:
         return Located(None, False)
-    return Located(_grid_scalar(min(floor, high), dtype), floor == number and floor <= high)
+    return Located(_grid_scalar(min(whole, high), dtype), exact and whole <= high)
 
 
 def _grid_scalar(index: int, dtype: pa.DataType) -> pa.Scalar:

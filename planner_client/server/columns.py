@@ -21,7 +21,7 @@ from io_core.prune import partition_bounds
 from planner_client.server.partitions import partition_runs, partition_table
 from planner_client.server.runs import RunCache
 from planner_client.server.segments import core_runs, file_count
-from planner_client.server.statistics import BLOCK, Stats, block_extreme
+from planner_client.server.statistics import BLOCK, StatColumn, Stats, block_extreme, stat_column
 from planner_client.server.store import latest
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import apsw
 
     from io_core.model import PartitionScheme
-    from io_core.partition import Bounds
     from planner_client.server.catalog import Version
     from planner_client.server.segments import Run
     from planner_client.server.store import View
@@ -80,16 +79,18 @@ class Partitions(NamedTuple):
     begin: Ints
     end: Ints
     values: pa.Table
-    known: dict[bytes, dict[str, list[Bounds]]]
+    known: dict[bytes, dict[str, list[StatColumn]]]
 
-    def bounds(self, scheme: PartitionScheme, schema: pa.Schema) -> dict[str, list[Bounds]]:
-        """What the values say of the columns they come from, one row per partition."""
+    def bounds(self, scheme: PartitionScheme, schema: pa.Schema) -> dict[str, list[StatColumn]]:
+        """What the values say of the columns they come from, of partitions of one row each."""
         # By what decides them: the columns' types.
         key = schema.serialize().to_pybytes()
         found = self.known.get(key)
         if found is None:
             ones = np.ones(len(self.ids), np.int64)
-            found = self.known[key] = partition_bounds(self.values, ones, scheme, schema)
+            bounds = partition_bounds(self.values, ones, scheme, schema)
+            found = {name: [stat_column(b) for b in held] for name, held in bounds.items()}
+            self.known[key] = found
         return found
 
 

@@ -14,15 +14,17 @@ import pyarrow.compute as pc
 from io_core.errors import RequestRejectedError
 from io_core.literal import load_array
 from io_core.plan import Pruned
-from io_core.predicate import Constant, Predicate, columns_of, restrict
-from io_core.prune import partition_bounds, prune
-from planner_client.server.statistics import BLOCK
-from planner_client.server.text_keys import may_match
+from io_core.predicate import And, Constant, Predicate, columns_of, conjuncts, restrict
+from io_core.prune import prune
+from planner_client.server.bound_keys import may_match
+from planner_client.server.statistics import BLOCK, PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from io_core.partition import Bounds
+    from io_core.prune import Verdict
+    from planner_client.server.bound_keys import Keys
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Totals
     from planner_client.server.statistics import StatColumn
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Question", "Seen", "Survivors", "surviving"]
 
 _MANY = 10_000
+# So few blocks are looked at file by file at once.
+_FEW_BLOCKS = 2
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -65,6 +69,13 @@ class Question(NamedTuple):
     # Any: JSON of the protocol's partition filter.
     partitions: tuple[Any, ...] | None = None
     since: int | None = None
+
+
+class _Chosen(NamedTuple):
+    """Which partitions are left: their numbers, ascending, and (partitions,) the same as a mask."""
+
+    numbers: Rows
+    mask: Mask
 
 
 class Survivors(NamedTuple):
@@ -178,6 +189,8 @@ class _Pruning:
             restrict(predicate, keyed | frozenset(self._by_partition)) if merges else predicate
         )
         self._used = columns_of(self._usable)
+        # What all rows that are left are not yet known to match: fewer at each step.
+        self._open = conjuncts(self._usable)
         # ... and statistics of other columns would drop a newer row and revive an old one.
         self._with_stats = self._used & keyed if merges else self._used
         self._merges = merges
@@ -186,18 +199,16 @@ class _Pruning:
 
     def run(self) -> tuple[Rows, Mask]:
         """Numbers of the files that are left, ascending, and whether each needs a filter."""
-        partitions = self._partition_mask()
+        partitions = self._chosen()
         stats = self._stats()
         blocks = self._blocks(partitions, stats)
-        rows = self._since(self._rows(blocks, partitions))
+        rows = self._since(self._shown(self._candidates(blocks, stats), partitions))
         if self._seen.dead_known:
             rows = rows[~np.isin(self._seen.columns.profile[rows], self._delete_kinds())]
-        rows = self._by_text(rows, stats)
-        by_partition = bool(self._used & frozenset(self._by_partition))
-        if by_partition and stats and len(rows) > _MANY:
+        if stats and len(rows) > _MANY:
             # Partition values say nothing more of most files; of those that are left, they may.
             rows = rows[self._verdict(rows, stats, joint=False)[0]]
-        may, every = self._verdict(rows, stats, joint=by_partition)
+        may, every = self._verdict(rows, stats, joint=True)
         rows, every = rows[may], every[may]
         extra = self._matching_otherwise(partitions, rows)
         self._count_steps(partitions, rows, extra)
@@ -205,30 +216,54 @@ class _Pruning:
             rows = np.union1d(rows, extra)
             every = np.zeros(len(rows), np.bool_)
         residual = ~every
-        if self._usable != self._question.predicate:
+        # Equal ones mostly are the same; comparing Arrow's values costs more than all of the rest.
+        whole = self._question.predicate
+        if self._usable is not whole and self._usable != whole:
             residual = np.ones(len(rows), np.bool_)
         return rows, residual
 
-    def _by_text(self, rows: Rows, stats: dict[str, StatColumn]) -> Rows:
-        """The rows without those that the first bytes of their text rule out, where they are many."""
-        if len(rows) < BLOCK or self._schema is None:
-            return rows
-        held = self._seen.columns.stats
-        keys = {n: held.keys_of(self._schema.field(n), column) for n, column in stats.items()}
-        mask = may_match(self._usable, {n: k for n, k in keys.items() if k is not None}, rows)
-        return rows if mask is None else rows[mask]
-
-    def _partition_mask(self) -> Mask | None:
+    def _chosen(self) -> _Chosen | None:
         """Which partitions may hold a matching row; None where nothing is known to rule one out."""
-        held = self._seen.columns.partitions
-        masks = []
+        found = []
         if self._used & frozenset(self._by_partition) and self._scheme:
-            ones = np.ones(len(held.ids), np.int64)
-            bounds = held.bounds(self._scheme, self._schema)
-            masks.append(prune(self._usable, ones, lambda c: bounds.get(c, ())).may)
+            found.append(self._valued_partitions())
         if self._question.partitions is not None:
-            masks.append(self._named_partitions(self._question.partitions))
-        return functools.reduce(np.logical_and, masks) if masks else None
+            found.append(np.flatnonzero(self._named_partitions(self._question.partitions)))
+        if not found:
+            return None
+        numbers = functools.reduce(np.intersect1d, found)
+        mask = np.zeros(len(self._seen.columns.partitions.ids), np.bool_)
+        mask[numbers] = True
+        return _Chosen(numbers, mask)
+
+    def _valued_partitions(self) -> Rows:
+        """Which partitions their values do not rule out, block by block first."""
+        count, known = len(self._seen.columns.partitions.ids), self._by_value
+        rows = np.arange(count)
+        if count > _FEW_BLOCKS * BLOCK:
+            sizes = np.full(-(-count // BLOCK), BLOCK)
+            verdicts = self._judged(sizes, lambda c: [s.blocks for s in known.get(c, ())])
+            rows = _rows_of(np.flatnonzero(_all_may(verdicts, len(sizes))), count)
+        ones = np.ones(len(rows), np.int64)
+        verdicts = self._judged(ones, lambda c: [s.take(rows) for s in known.get(c, ())])
+        kept = np.flatnonzero(_all_may(verdicts, len(rows)))
+        self._settle(verdicts, kept)
+        return rows[kept]
+
+    def _judged(self, sizes: Rows, bounds: Callable[[str], Sequence[Bounds]]) -> list[Verdict]:
+        """What is known of things of so many rows, for each conjunct that is open."""
+        return [prune(conjunct, sizes, bounds) for conjunct in self._open]
+
+    def _settle(self, verdicts: list[Verdict], kept: Rows) -> None:
+        """Close the conjuncts that all rows of what is kept are known to match."""
+        pairs = zip(self._open, verdicts, strict=True)
+        self._open = tuple(c for c, verdict in pairs if not verdict.every[kept].all())
+
+    @functools.cached_property
+    def _by_value(self) -> dict[str, list[StatColumn]]:
+        """What the partitions' values say of columns."""
+        assert self._scheme is not None
+        return self._seen.columns.partitions.bounds(self._scheme, self._schema)
 
     # Any: JSON of the protocol's partition filter.
     def _named_partitions(self, wanted: tuple[Any, ...]) -> Mask:
@@ -263,35 +298,52 @@ class _Pruning:
                 found[name] = column
         return found
 
-    def _blocks(self, partitions: Mask | None, stats: dict[str, StatColumn]) -> Mask:
+    def _blocks(self, partitions: _Chosen | None, stats: dict[str, StatColumn]) -> Rows:
         """Which blocks of files may hold one that is left."""
         columns = self._seen.columns
-        count = -(-columns.height // BLOCK)
-        blocks = np.ones(count, np.bool_)
-        if partitions is not None and count:
-            kept = np.concatenate([[0], np.cumsum(partitions)])
-            blocks &= kept[columns.high_partition + 1] > kept[columns.low_partition]
-        if stats:
+        blocks = np.arange(-(-columns.height // BLOCK))
+        if partitions is not None:
+            numbers = partitions.numbers
+            first = numbers.searchsorted(columns.low_partition)
+            blocks = blocks[numbers.searchsorted(columns.high_partition, side="right") > first]
+        if stats and len(blocks) > _FEW_BLOCKS:
             known = {n: s.first_blocks(columns.height) for n, s in stats.items()}
-            blocks &= prune(self._usable, columns.block_rows, _one_source(known)).may
+            verdicts = self._judged(columns.block_rows, _one_source(known))
+            blocks = blocks[_all_may(verdicts, len(columns.block_rows))[blocks]]
+            self._settle(verdicts, blocks)
         return blocks
 
-    def _rows(self, blocks: Mask, partitions: Mask | None) -> Rows:
-        """Files of the blocks that are live, and in a partition that is left."""
+    def _candidates(self, blocks: Rows, stats: dict[str, StatColumn]) -> Rows:
+        """Files of the blocks; of many blocks without those that numbers rule out."""
+        height = self._seen.columns.height
+        if len(blocks) <= _FEW_BLOCKS or self._schema is None:
+            return _rows_of(blocks, height)
+        asked = self._predicate
+        found = []
+        pieces, firsts = np.unique(blocks // (PIECE // BLOCK), return_index=True)
+        for piece, held in zip(pieces.tolist(), np.split(blocks, firsts[1:]), strict=True):
+            # Blocks in between are looked at too: that costs less than to pick.
+            part = slice(int(held[0]) * BLOCK, min(int(held[-1] + 1) * BLOCK, height))
+            inside = slice(part.start - piece * PIECE, part.stop - piece * PIECE)
+            keys = {n: self._keys(n, column, piece) for n, column in stats.items()}
+            known = {n: k.cut(inside) for n, k in keys.items() if k is not None}
+            mask = may_match(asked, known)
+            found.append(
+                _rows_of(held, height) if mask is None else np.flatnonzero(mask) + part.start
+            )
+        return np.concatenate(found)
+
+    def _keys(self, name: str, column: StatColumn, piece: int) -> Keys | None:
+        assert self._schema is not None
+        return self._seen.columns.stats.keys_of(self._schema.field(name), column, piece)
+
+    def _shown(self, rows: Rows, partitions: _Chosen | None) -> Rows:
+        """Those files that are live, and in a partition that is left."""
         columns, view = self._seen.columns, self._seen.view
-        if blocks.all():
-            if partitions is None and columns.shows_all(view):
-                return np.arange(columns.height)
-            mask = columns.live(view, slice(None))
-            if partitions is not None:
-                mask &= partitions[columns.partition]
-            return np.flatnonzero(mask)
-        rows = (np.flatnonzero(blocks)[:, None] * BLOCK + np.arange(BLOCK)).ravel()
-        rows = rows[: np.searchsorted(rows, columns.height)]
         if not columns.shows_all(view):
             rows = rows[columns.live(view, rows)]
         if partitions is not None:
-            rows = rows[partitions[columns.partition[rows]]]
+            rows = rows[partitions.mask[columns.partition[rows]]]
         return rows
 
     def _since(self, rows: Rows) -> Rows:
@@ -307,17 +359,29 @@ class _Pruning:
         self, rows: Rows, stats: dict[str, StatColumn], *, joint: bool
     ) -> tuple[Mask, Mask]:
         """Per file: whether a row may match, and whether all do; `joint` by partitions too."""
-        columns = self._seen.columns
-        if isinstance(self._usable, Constant):
-            full = np.full(len(rows), self._usable.value)
+        columns, asked = self._seen.columns, self._predicate
+        if isinstance(asked, Constant):
+            full = np.full(len(rows), asked.value)
             return full, full
+        used = columns_of(asked)
         known: dict[str, list[Bounds]] = {}
-        if joint and self._scheme:
-            values = columns.partitions.values.take(pa.array(columns.partition[rows]))
-            known = partition_bounds(values, columns.rows[rows], self._scheme, self._schema)
-        for name, column in stats.items():
-            known[name] = [*known.get(name, ()), column.take(rows)]
-        return prune(self._usable, columns.rows[rows], lambda c: known.get(c, ()))
+        if joint and not used.isdisjoint(self._by_partition):
+            partition = columns.partition[rows].astype(np.int64)
+            known = {
+                name: [_of_rows(column.take(partition), columns.rows[rows]) for column in held]
+                for name, held in self._by_value.items()
+                if name in used
+            }
+        for name in used & stats.keys():
+            known[name] = [*known.get(name, ()), stats[name].take(rows)]
+        return prune(asked, columns.rows[rows], lambda c: known.get(c, ()))
+
+    @property
+    def _predicate(self) -> Predicate:
+        """What is still to be asked of files."""
+        if len(self._open) == 1:
+            return self._open[0]
+        return And(self._open) if self._open else Constant(True)
 
     def _delete_kinds(self) -> list[int]:
         """Which profiles are those of delete files."""
@@ -339,7 +403,7 @@ class _Pruning:
             return rows
         return np.union1d(rows, self._deletes)
 
-    def _matching_otherwise(self, partitions: Mask | None, rows: Rows) -> Rows:
+    def _matching_otherwise(self, partitions: _Chosen | None, rows: Rows) -> Rows:
         """Deletes by other columns than the merge keys, whose statistics say nothing of them."""
         if not self._merges:
             return rows[:0]
@@ -352,35 +416,34 @@ class _Pruning:
             return rows[:0]
         mask = np.isin(columns.profile, others) & columns.live(self._seen.view, slice(None))
         if partitions is not None:
-            mask &= partitions[columns.partition]
+            mask &= partitions.mask[columns.partition]
         return np.setdiff1d(self._since(np.flatnonzero(mask)), rows)
 
-    def _count_steps(self, partitions: Mask | None, rows: Rows, extra: Rows) -> None:
+    def _count_steps(self, partitions: _Chosen | None, rows: Rows, extra: Rows) -> None:
         """What each step removed, from the totals per partition."""
         totals, columns = self._totals, self._seen.columns
         files, size, _ = totals.whole
         steps = []
         if partitions is not None:
-            kept = int(totals.files[partitions].sum()), int(totals.size[partitions].sum())
+            left = partitions.numbers
+            kept = int(totals.files[left].sum()), int(totals.size[left].sum())
             by = self._used & frozenset(self._by_partition)
             steps.append(("partition", by, files - kept[0], size - kept[1]))
             files, size = kept
         if self._question.since is not None:
-            kept_rows = self._since(
-                self._rows(np.ones_like(columns.low_partition, np.bool_), partitions)
-            )
+            kept_rows = self._since(self._shown(np.arange(columns.height), partitions))
             kept = len(kept_rows), int(columns.size[kept_rows].sum())
             steps.append(("since", frozenset(), files - kept[0], size - kept[1]))
             files, size = kept
-        left = len(rows) + len(extra)
+        left_files = len(rows) + len(extra)
         left_size = int(columns.size[rows].sum() + columns.size[extra].sum())
         if self._seen.dead_known:
             gone = self._deletes
-            gone = gone if partitions is None else gone[partitions[columns.partition[gone]]]
+            gone = gone if partitions is None else gone[partitions.mask[columns.partition[gone]]]
             gone = self._since(gone)
             steps.append(("deletes", frozenset(), len(gone), int(columns.size[gone].sum())))
             files, size = files - len(gone), size - int(columns.size[gone].sum())
-        steps.append(("statistics", self._with_stats, files - left, size - left_size))
+        steps.append(("statistics", self._with_stats, files - left_files, size - left_size))
         self.steps = tuple(
             Pruned(name, tuple(sorted(by)), gone, gone_size)
             for name, by, gone, gone_size in steps
@@ -409,6 +472,30 @@ def _equal_values(values: pa.Table, wanted: object) -> Mask:
         found = column.is_null() if value is None else pc.equal(column, one[0])
         mask &= found.fill_null(False).to_numpy(zero_copy_only=False)
     return mask
+
+
+def _rows_of(blocks: Rows, count: int) -> Rows:
+    """Numbers of all in the blocks, of which there are so many in all."""
+    if not len(blocks):
+        return np.zeros(0, np.int64)
+    first, last = int(blocks[0]), int(blocks[-1])
+    if last - first + 1 == len(blocks):
+        return np.arange(first * BLOCK, min((last + 1) * BLOCK, count))
+    rows = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+    return rows[: rows.searchsorted(count)]
+
+
+def _all_may(verdicts: list[Verdict], count: int) -> Mask:
+    """Where no conjunct rules out all rows."""
+    return functools.reduce(np.logical_and, (v.may for v in verdicts), np.ones(count, np.bool_))
+
+
+def _of_rows(bounds: Bounds, rows: Rows) -> Bounds:
+    """What is known of partitions of one row each, for files of so many."""
+    nulls, nans = (
+        np.where(counts > 0, rows, counts) for counts in (bounds.null_count, bounds.nan_count)
+    )
+    return bounds._replace(null_count=nulls, nan_count=nans)
 
 
 def _one_source(bounds: dict[str, Bounds]) -> Callable[[str], Sequence[Bounds]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,8 +29,8 @@ _MOST_LAYOUTS = 1_000
 class _Layout(NamedTuple):
     """Where the runs of a column begin and end, in order and without gaps."""
 
-    starts: Rows
-    ends: Rows
+    starts: list[int]
+    ends: list[int]
 
 
 class RunCache:
@@ -64,7 +65,8 @@ class RunCache:
         if consecutive(rows) is None and not bool((rows[1:] >= rows[:-1]).all()):
             order = np.argsort(rows, kind="stable")
         parts = self._taken(view, column, rows if order is None else rows[order])
-        joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+        # Also of one piece a copy: a slice would keep all of its run in memory.
+        joined = pa.concat_arrays(parts)
         if order is None:
             return joined
         back = np.empty_like(order)
@@ -74,19 +76,21 @@ class RunCache:
     def _taken(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[pa.Array]:
         """The rows, which ascend, piece by piece."""
         layout = self._layout(view, column, int(rows[-1]))
-        parts, at = [], 0
+        parts, at, last = [], 0, int(rows[-1])
         while at < len(rows):
-            index = int(layout.starts.searchsorted(rows[at], side="right")) - 1
-            first, end = int(layout.starts[index]), int(layout.ends[index])
+            row = int(rows[at])
+            index = bisect.bisect_right(layout.starts, row) - 1
+            first, end = layout.starts[index], layout.ends[index]
             run = self._run(view, column, first, end - first)
             if run is None:
                 # Folded since, or not yet as far as this view can tell.
                 layout = self._read_layout(view, column)
                 continue
-            until = len(rows) if rows[-1] < end else int(rows.searchsorted(end))
-            wanted = rows[at:until] - first
-            # Copied, unless it is the whole: a slice would keep all of the run in memory.
-            parts.append(run if len(wanted) == len(run) else run.take(pa.array(wanted)))
+            until = len(rows) if last < end else int(rows.searchsorted(end))
+            if until == at + 1 or consecutive(rows[at:until]) is not None:
+                parts.append(run.slice(row - first, until - at))
+            else:
+                parts.append(run.take(pa.array(rows[at:until] - first)))
             at = until
         return parts
 
@@ -104,8 +108,7 @@ class RunCache:
             " ORDER BY first",
             (version_id, _STORED[name]),
         ).fetchall()
-        starts, ends = np.array(held, np.int64).reshape(-1, 2).T
-        found = _Layout(starts.copy(), ends.copy())
+        found = _Layout([first for first, _ in held], [end for _, end in held])
         if view.own < 0:
             with self._lock:
                 self._layouts[column] = found

@@ -14,6 +14,7 @@ from io_core.literal import kind_of
 from io_core.partition import Bounds
 from io_core.prune import file_bounds
 from io_core.schema import without_views
+from planner_client.server.bound_keys import Keys, number_keys
 from planner_client.server.segments import KINDS, stats_runs
 from planner_client.server.text_keys import TextKeys, is_text, text_keys
 
@@ -25,18 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
+    "PIECE",
     "StatColumn",
     "Stats",
     "block_extreme",
     "consecutive",
     "cut",
     "known_counts",
+    "stat_column",
 ]
 
 Rows = npt.NDArray[np.int64]
 BLOCK = 1024
 # Pieces of a column are joined until they are this long.
-_PIECE = 64 * BLOCK
+PIECE = 64 * BLOCK
 _FIXED = ("number", "date", "time", "timestamp", "duration")
 
 
@@ -60,19 +63,21 @@ class StatColumn(NamedTuple):
         if not len(rows):
             return cut(self.blocks, slice(0, 0))
         run = consecutive(rows)
-        if run is not None and run.start // _PIECE == (run.stop - 1) // _PIECE:
-            start = run.start % _PIECE
-            return cut(self.pieces[run.start // _PIECE], slice(start, start + len(rows)))
+        if run is not None and run.start // PIECE == (run.stop - 1) // PIECE:
+            start = run.start % PIECE
+            return cut(self.pieces[run.start // PIECE], slice(start, start + len(rows)))
+        if len(self.pieces) == 1:
+            return _taken(self.pieces[0], rows)
         if not bool((rows[1:] >= rows[:-1]).all()):
             order = np.argsort(rows, kind="stable")
             back = np.empty_like(order)
             back[order] = np.arange(len(order))
             return _taken(self.take(rows[order]), back)
-        edges = np.arange(int(rows[0]) // _PIECE, int(rows[-1]) // _PIECE + 2) * _PIECE
+        edges = np.arange(int(rows[0]) // PIECE, int(rows[-1]) // PIECE + 2) * PIECE
         ends = rows.searchsorted(edges)
         return _joined(
             [
-                _taken(self.pieces[edge // _PIECE], rows[start:end] - edge)
+                _taken(self.pieces[edge // PIECE], rows[start:end] - edge)
                 for edge, start, end in zip(edges.tolist(), ends[:-1], ends[1:], strict=False)
                 if end > start
             ]
@@ -98,7 +103,24 @@ def cut(bounds: Bounds, part: slice) -> Bounds:
     """What is known of consecutive files. Copies nothing."""
     length = part.stop - part.start
     low, high = (b.slice(part.start, length) for b in (bounds.low, bounds.high))
-    return Bounds(low, high, bounds.null_count[part], bounds.nan_count[part], bounds.exact)
+    image = bounds.image
+    if image is not None:
+        image = image._replace(values=image.values.slice(part.start, length))
+    return Bounds(low, high, bounds.null_count[part], bounds.nan_count[part], bounds.exact, image)
+
+
+def stat_column(bounds: Bounds) -> StatColumn:
+    """The column that these bounds are, looked at by blocks as well."""
+    length, dtype = len(bounds.low), bounds.low.type
+    starts = range(0, max(length, 1), PIECE)
+    pieces = tuple(cut(bounds, slice(i, min(i + PIECE, length))) for i in starts)
+    if bounds.low.null_count == length:
+        unknown = np.full(-(-length // BLOCK), -1, np.int64)
+        nothing = pa.nulls(len(unknown), dtype)
+        return StatColumn(length, pieces, Bounds(nothing, nothing, unknown, unknown, exact=False))
+    shape = pa.schema(list(zip(KINDS, (dtype, dtype, pa.int64(), pa.int64()), strict=True)))
+    blocks = _joined([file_bounds(_blocks(_table(piece, shape))) for piece in pieces])
+    return StatColumn(length, pieces, blocks._replace(exact=False))
 
 
 def known_counts(counts: Rows) -> pa.Array:
@@ -139,15 +161,15 @@ class Stats:
                 pa.default_memory_pool().release_unused()
         return known
 
-    def keys_of(self, field: pa.Field, column: StatColumn) -> TextKeys | None:
-        """Numbers for the bounds of a column of text; None for other columns."""
+    def keys_of(self, field: pa.Field, column: StatColumn, piece: int) -> Keys | None:
+        """Numbers for the bounds of one piece of a column; None where it has none."""
         if not is_text(field.type):
-            return None
+            return number_keys(column.pieces[piece])
         key = (field.metadata[b"PARQUET:field_id"].decode(), field.type)
         known = self._keys.get(key)
         if known is None or known.pieces is not column.pieces:
             known = self._keys[key] = text_keys(column.pieces, known)
-        return known
+        return known.keys[piece]
 
 
 def _extended(
@@ -156,7 +178,7 @@ def _extended(
     """The column with the files that follow, whose statistics are unknown where no run has any."""
     pieces = [] if known is None else list(known.pieces)
     start = 0 if known is None else known.height
-    whole = start // _PIECE
+    whole = start // PIECE
     shape = pa.schema(list(zip(KINDS, (dtype, dtype, pa.int64(), pa.int64()), strict=True)))
     added = [] if whole == len(pieces) else [_table(pieces[-1], shape)]
     at = start
@@ -166,8 +188,8 @@ def _extended(
     added.append(_unknown(shape, count - at))
     table = pa.concat_tables(part for part in added if len(part)) if count > start else added[0]
     # Runs mostly are as long as pieces: those are not copied.
-    fresh = [table.slice(i, _PIECE).combine_chunks() for i in range(0, len(table), _PIECE)]
-    old = [] if known is None else [cut(known.blocks, slice(0, whole * (_PIECE // BLOCK)))]
+    fresh = [table.slice(i, PIECE).combine_chunks() for i in range(0, len(table), PIECE)]
+    old = [] if known is None else [cut(known.blocks, slice(0, whole * (PIECE // BLOCK)))]
     empty = file_bounds(shape.empty_table())
     blocks = _joined([*old, empty, *(file_bounds(_blocks(piece)) for piece in fresh)])
     return StatColumn(count, (*pieces[:whole], *map(_lean, fresh)), blocks._replace(exact=False))
@@ -203,18 +225,29 @@ def _joined(parts: Sequence[Bounds]) -> Bounds:
     low, high = (pa.concat_arrays([getattr(p, side) for p in parts]) for side in ("low", "high"))
     nulls = np.concatenate([p.null_count for p in parts])
     nans = np.concatenate([p.nan_count for p in parts])
-    return Bounds(low, high, nulls, nans, parts[-1].exact)
+    image = parts[-1].image
+    if image is not None:
+        held = [p.image.values for p in parts if p.image is not None]
+        image = image._replace(values=pa.concat_arrays(held))
+    return Bounds(low, high, nulls, nans, parts[-1].exact, image)
 
 
 def _taken(bounds: Bounds, index: Rows) -> Bounds:
     low, high, dtype = bounds.low, bounds.high, bounds.low.type
-    at, plain = pa.array(index), without_views(dtype)
-    if plain == dtype:
-        low, high = low.take(at), high.take(at)
-    else:
-        # Arrow has no kernel for view types.
+    at = pa.array(index)
+    if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
+        # Arrow has no kernel for them.
+        plain = without_views(dtype)
         low, high = (side.cast(plain).take(at).cast(dtype) for side in (low, high))
-    return Bounds(low, high, bounds.null_count[index], bounds.nan_count[index], bounds.exact)
+    elif low is high:
+        low = high = low.take(at)
+    else:
+        low, high = low.take(at), high.take(at)
+    image = bounds.image
+    if image is not None:
+        image = image._replace(values=image.values.take(at))
+    nulls, nans = bounds.null_count[index], bounds.nan_count[index]
+    return Bounds(low, high, nulls, nans, bounds.exact, image)
 
 
 def _blocks(piece: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Which files can text match, judged by eight bytes of their bounds? A superset, at a number's cost.
+"""How do bounds that are text become numbers? By eight bytes of each, in the text's order.
 
 Comparing text costs fifty times as much as comparing numbers. Of every bound of a column, eight
 bytes behind what all of them begin with are kept as one number, whose order is never the other way
@@ -16,22 +16,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.predicate import And, Compare, In, Or, Predicate
+from planner_client.server.bound_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from io_core.partition import Bounds
 
-__all__ = ["TextKeys", "is_text", "may_match", "text_keys"]
+__all__ = ["TextKeys", "is_text", "text_keys"]
 
-Keys = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 _GREATEST = np.iinfo(np.uint64).max
 _BYTES = 8
-# From so many values on an `in` list is left to the bounds.
-_MOST_VALUES = 32
 
 
 class TextKeys(NamedTuple):
@@ -40,14 +35,13 @@ class TextKeys(NamedTuple):
     Attributes:
         prefix: What every bound begins with.
         pieces: The bounds that they were made of.
-        low: (files,) in the order of the least values, 0 where unknown.
-        high: (files,) in the order of the greatest values, the greatest number where unknown.
+        keys: The numbers of each piece: of least values 0 where unknown, of greatest ones the
+            greatest number.
     """
 
     prefix: bytes
     pieces: tuple[Bounds, ...]
-    low: Keys
-    high: Keys
+    keys: tuple[Keys, ...]
 
 
 def is_text(dtype: pa.DataType) -> bool:
@@ -71,12 +65,13 @@ def text_keys(pieces: Sequence[Bounds], old: TextKeys | None = None) -> TextKeys
     if old is not None and old.prefix == prefix:
         pairs = zip(pieces, old.pieces, strict=False)
         same = next((i for i, (a, b) in enumerate(pairs) if a is not b), len(old.pieces))
-    files = sum(len(piece.low) for piece in pieces[:same])
-    lows = [] if old is None else [old.low[:files]]
-    highs = [] if old is None else [old.high[:files]]
-    lows += [_numbers(piece.low, prefix, 0) for piece in pieces[same:]]
-    highs += [_numbers(piece.high, prefix, _GREATEST) for piece in pieces[same:]]
-    return TextKeys(prefix, tuple(pieces), np.concatenate(lows), np.concatenate(highs))
+    number = functools.partial(_number, prefix=prefix)
+    fresh = (
+        Keys(_numbers(piece.low, prefix, 0), _numbers(piece.high, prefix, _GREATEST), number)
+        for piece in pieces[same:]
+    )
+    kept = () if old is None else old.keys[:same]
+    return TextKeys(prefix, tuple(pieces), (*kept, *fresh))
 
 
 def _shared(pieces: Sequence[Bounds], old: TextKeys | None) -> bytes:
@@ -98,7 +93,7 @@ def _raw(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _numbers(values: pa.Array, prefix: bytes, missing: int) -> Keys:
+def _numbers(values: pa.Array, prefix: bytes, missing: int) -> npt.NDArray[np.uint64]:
     """Eight bytes of each value behind the prefix, which they all begin with."""
     if values.null_count == len(values):
         return np.full(len(values), missing, np.uint64)
@@ -120,49 +115,9 @@ def _numbers(values: pa.Array, prefix: bytes, missing: int) -> Keys:
     return whole
 
 
-def _number(value: str | bytes, prefix: bytes) -> int:
-    raw = _raw(value)
+def _number(value: pa.Scalar, prefix: bytes) -> np.uint64:
+    raw = _raw(value.as_py())
     if raw.startswith(prefix):
         rest = raw[len(prefix) : len(prefix) + _BYTES]
-        return int.from_bytes(rest.ljust(_BYTES, b"\0"))
-    return 0 if raw < prefix else int(_GREATEST)
-
-
-def may_match(predicate: Predicate, known: Mapping[str, TextKeys], rows: Rows) -> Mask | None:
-    """Which of the files may match, as far as their text says; None where it says nothing.
-
-    Args:
-        predicate: As `bind` returned it.
-        known: Keys of the columns that have any.
-        rows: Numbers of files.
-    """
-    match predicate:
-        case And(children):
-            parts = [may_match(child, known, rows) for child in children]
-            said = [part for part in parts if part is not None]
-            return functools.reduce(np.logical_and, said) if said else None
-        case Or(children):
-            parts = [may_match(child, known, rows) for child in children]
-            said = [part for part in parts if part is not None]
-            return functools.reduce(np.logical_or, said) if len(said) == len(parts) else None
-        case Compare(op, column, value) if column in known:
-            return _compared(op, value.as_py(), known[column], rows)
-        case In(column, values) if column in known and 0 < len(values) <= _MOST_VALUES:
-            parts = [_compared("eq", value.as_py(), known[column], rows) for value in values]
-            said = [part for part in parts if part is not None]
-            return functools.reduce(np.logical_or, said) if said else None
-    return None
-
-
-def _compared(op: str, value: str | bytes | None, keys: TextKeys, rows: Rows) -> Mask | None:
-    if value is None:
-        return None
-    number = np.uint64(_number(value, keys.prefix))
-    match op:
-        case "eq":
-            return np.asarray((keys.low[rows] <= number) & (keys.high[rows] >= number))
-        case "lt" | "lte":
-            return np.asarray(keys.low[rows] <= number)
-        case "gt" | "gte":
-            return np.asarray(keys.high[rows] >= number)
-    return None
+        return np.uint64(int.from_bytes(rest.ljust(_BYTES, b"\0")))
+    return np.uint64(0 if raw < prefix else _GREATEST)

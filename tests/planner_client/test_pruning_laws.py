@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.plan_ours import NAMESPACE, TABLE, register_ours, root_of
+from benchmarks.tables import FIRST_DAY, ROWS_PER_FILE, Shape, make_files
 from io_core.predicate import bind, parse
 from io_core.prune import file_bounds, partition_bounds, prune
 from planner_client import Client
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 # Any: keyword arguments of every call, and the JSON AST.
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
+BENCHED: dict[str, Any] = {"namespace": NAMESPACE, "table": TABLE}
 Ast = dict[str, Any]
 
 SCHEMA = pa.schema(
@@ -88,19 +93,29 @@ def paths(plan: ReadPlan) -> list[str]:
     return list(plan.files.column("path").to_pylist())
 
 
-def may_match(ast: Ast, plan: ReadPlan) -> set[str]:
-    """The files that hold a matching row as far as each file's own values and statistics tell."""
+def judged(ast: Ast, plan: ReadPlan) -> dict[str, bool]:
+    """The files that hold a matching row as far as each file's own values and statistics tell.
+
+    By path: whether a filter has to look at its rows.
+    """
     parsed = parse(ast)
     assert parsed is not None
     rows = plan.files.column("record_count").to_numpy()
-    scheme = plan.header.partition_scheme
-    known = partition_bounds(plan.files, rows, scheme, SCHEMA) if scheme else {}
+    scheme, schema = plan.header.partition_scheme, plan.schema
+    known = partition_bounds(plan.files, rows, scheme, schema) if scheme else {}
     kinds = ("min", "max", "null_count", "nan_count")
-    for name in SCHEMA.names:
-        stats = plan.files.select([f"{kind}:{name}" for kind in kinds]).rename_columns(kinds)
-        known.setdefault(name, []).append(file_bounds(stats))
-    may = prune(bind(parsed, SCHEMA), rows, lambda c: known.get(c, [])).may
-    return {p for p, kept in zip(paths(plan), may, strict=True) if kept}
+    for name in schema.names:
+        if f"min:{name}" in plan.files.column_names:
+            stats = plan.files.select([f"{kind}:{name}" for kind in kinds]).rename_columns(kinds)
+            known.setdefault(name, []).append(file_bounds(stats))
+    may, every = prune(bind(parsed, schema), rows, lambda c: known.get(c, []))
+    zipped = zip(paths(plan), may.tolist(), every.tolist(), strict=True)
+    return {p: not sure for p, kept, sure in zipped if kept}
+
+
+def listed(plan: ReadPlan) -> dict[str, bool]:
+    """The same as a plan lists it."""
+    return dict(zip(paths(plan), plan.column("residual"), strict=True))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -110,9 +125,9 @@ def test_the_planner_lists_what_each_file_by_itself_would_and_never_less_than_th
 ) -> None:
     for _ in range(3):
         ast = tape.ast(SCHEMA)
-        listed = set(paths(world.client.catalog.plan(**WHERE, filter_predicate=ast)))
-        assert listed == may_match(ast, world.plan), ast
-        for path in set(world.files) - listed:
+        found = listed(world.client.catalog.plan(**WHERE, filter_predicate=ast))
+        assert found == judged(ast, world.plan), ast
+        for path in set(world.files) - found.keys():
             assert not any(matches(ast, row, SCHEMA) for row in world.files[path]), ast
 
 
@@ -120,3 +135,50 @@ def test_blocks_do_rule_out(world: World) -> None:
     asked: Ast = {"eq": ["c5", "999999999.999"]}
     plan = world.client.catalog.plan(**WHERE, filter_predicate=asked)
     assert 0 < len(plan.files) < len(world.files) / 2
+
+
+# --- tables of many partitions, whose values are looked at block by block too ---------------------
+
+WIDE = Shape(30_000)
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "id": st.integers(-1, WIDE.files).map(lambda number: number * ROWS_PER_FILE),
+    "value": st.floats(-1, WIDE.files),
+    "name": st.integers(0, WIDE.files // 10).map(lambda number: f"name-{number:07d}-mmmm"),
+    "day": st.integers(-1, 301).map(lambda days: (FIRST_DAY + timedelta(days)).isoformat()),
+    "bucket": st.integers(-1, 10),
+}
+LEAVES = st.sampled_from(sorted(COLUMNS)).flatmap(
+    lambda column: (
+        st.builds(
+            lambda op, value: {op: [column, value]},
+            st.sampled_from(["eq", "neq", "lt", "lte", "gt", "gte"]),
+            COLUMNS[column],
+        )
+        | st.lists(COLUMNS[column], min_size=1, max_size=3).map(lambda held: {"in": [column, held]})
+        | st.just({"is_null": column})
+    )
+)
+QUESTIONS = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, min_size=2, max_size=3).map(lambda parts: {"and": parts})
+        | st.lists(inner, min_size=2, max_size=3).map(lambda parts: {"or": parts})
+        | inner.map(lambda part: {"not": part})
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["clustered", "shuffled"])
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    place = tmp_path_factory.mktemp("wide")
+    register_ours(str(place), make_files(Shape(WIDE.files, clustered=request.param)))
+    client = Client(root_of(str(place)), create=False)
+    return World(client, {}, client.catalog.plan(**BENCHED, include_stats=True))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(ast=QUESTIONS)
+def test_of_many_partitions_the_same_files_are_listed(wide: World, ast: Ast) -> None:
+    found = listed(wide.client.catalog.plan(**BENCHED, filter_predicate=ast))
+    assert found == judged(ast, wide.plan), ast
