@@ -49,6 +49,7 @@ from io_core.model import (
     ScanTask,
     SortScheme,
 )
+from io_core.plan_json import OF_DELTA, constant, delta_starts, tasks_to_json
 from io_core.schema import SchemaField, decode_schema
 from io_core.storage import LOCAL
 
@@ -379,30 +380,24 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     """A column as Python values; most columns of a plan hold one value over and over."""
     if not len(column):
         return []
-    if column.null_count == len(column):
-        return [None] * len(column)
-    first = column[0]
-    if column.null_count == 0 and pc.all(pc.equal(column, first)).as_py():
-        return [first.as_py()] * len(column)
+    if (same := constant(column)) is not None:
+        return list(same) * len(column)
     if column.null_count == 0 and pa.types.is_integer(column.type):
         return list(column.to_numpy().tolist())
     return list(column.to_pylist())
 
 
-def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
-    """One task for the files of each delta and partition, which stand together."""
-    held = {name: _values(plan.files.column(name)) for name in FILE_COLUMNS.names}
-    files = _data_files(plan, held)
+def _heads(plan: ReadPlan, starts: list[int]) -> Iterator[ScanTask]:
+    """One task for the files of each delta and partition, which stand together; without the files."""
+    told = [*OF_DELTA, *_prefixed(plan.files.column_names, "partition:")]
+    firsts = plan.files.select(told).take(pa.array(starts, pa.int64()))
     scheme = plan.header.partition_scheme
-    deltas = list(zip(*(held[name] for name in _OF_DELTA), strict=True))
-    starts = [i for i, delta in enumerate(deltas) if not i or delta != deltas[i - 1]]
-    ends = [*starts, len(deltas)][1:]
-    values = _partition_values(plan.files.take(pa.array(starts, pa.int64())))
-    for start, end, value in zip(starts, ends, values, strict=True):
-        partition_id, position, kind, locators = deltas[start]
+    deltas = zip(*(firsts.column(name).to_pylist() for name in OF_DELTA), strict=True)
+    for values, delta in zip(_partition_values(firsts), deltas, strict=True):
+        partition_id, position, kind, locators = delta
         yield ScanTask(
-            files=tuple(files[start:end]),
-            partition_values=value,
+            files=(),
+            partition_values=values,
             partition_scheme_id=(scheme.id if scheme else None) or UNSORTED_ID,
             partition_id=partition_id,
             stream_id=plan.header.stream_id,
@@ -412,11 +407,16 @@ def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
         )
 
 
-_OF_DELTA = ("partition_id", "stream_position", "delta_type", "delete_columns")
+def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
+    files, starts = _data_files(plan), delta_starts(plan.files)
+    ends = [*starts, len(files)][1:]
+    for head, start, end in zip(_heads(plan, starts), starts, ends, strict=True):
+        yield msgspec.structs.replace(head, files=tuple(files[start:end]))
 
 
-def _data_files(plan: ReadPlan, held: dict[str, list[Any]]) -> list[DataFile]:
+def _data_files(plan: ReadPlan) -> list[DataFile]:
     """The files as objects, made column by column."""
+    held = {name: _values(plan.files.column(name)) for name in FILE_COLUMNS.names}
     stores = tuple((plan.header.storage_bindings or {}).values())
     known: dict[str, Iterable[Any]] = {
         **held,
@@ -433,7 +433,9 @@ def plan_to_wire(plan: ReadPlan) -> bytes:
     """The plan as the protocol's JSON."""
     header: dict[str, Any] = msgspec.to_builtins(plan.header)
     # The published clients need these to be there.
-    header |= {"scan_tasks": plan.scan_tasks, "requires_mor": plan.requires_merge}
+    starts = delta_starts(plan.files)
+    tasks = tasks_to_json(plan, list(_heads(plan, starts)), starts)
+    header |= {"scan_tasks": msgspec.Raw(tasks), "requires_mor": plan.requires_merge}
     if plan.credentials is not None:
         header["credentials"] = plan.credentials
     return msgspec.json.encode(header)

@@ -1,0 +1,108 @@
+"""How is a plan's list of files written as the protocol's JSON? Column by column.
+
+Most files of a plan differ in path, size and rows alone: their texts are joined by Arrow, and no
+object is made of a file. The objects (`ReadPlan.scan_tasks`) say the same, and are what is written
+where files differ in more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from io_core.model import DataFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from io_core.model import ScanTask
+    from io_core.plan import ReadPlan
+
+__all__ = ["OF_DELTA", "constant", "delta_starts", "tasks_to_json"]
+
+# What tells one delta, or one partition, from another.
+OF_DELTA = ("partition_id", "stream_position", "delta_type", "delete_columns")
+# What a file's text has besides its path, size and rows.
+_SHARED = ("content_type", "content_encoding", "schema_id", "sort_scheme_id")
+_NO_FILES = b'"files":[]'
+_PATH = b'{"path":""'
+_QUOTE, _BACKSLASH, _FIRST_PLAIN = 0x22, 0x5C, 0x20
+
+
+def constant(column: pa.ChunkedArray) -> tuple[Any] | None:
+    """The value that a column holds over and over, in a tuple; None where it holds several."""
+    if column.null_count == len(column):
+        return (None,)
+    first = column[0]
+    if column.null_count == 0 and pc.all(pc.equal(column, first)).as_py():
+        return (first.as_py(),)
+    return None
+
+
+def delta_starts(files: pa.Table) -> list[int]:
+    """Where the files of each delta and partition begin, which stand together."""
+    if not files.num_rows:
+        return []
+    ends = [
+        pc.run_end_encode(files.column(name).combine_chunks()).run_ends.to_numpy()
+        for name in OF_DELTA
+    ]
+    return [0, *np.unique(np.concatenate(ends))[:-1].tolist()]
+
+
+def tasks_to_json(plan: ReadPlan, heads: Sequence[ScanTask], starts: Sequence[int]) -> bytes:
+    """The plan's tasks as a JSON array.
+
+    Args:
+        plan: Whose files to write.
+        heads: Its tasks, without files.
+        starts: Where the files of each begin.
+    """
+    texts = _file_texts(plan)
+    if texts is None:
+        return msgspec.json.encode(plan.scan_tasks)
+    grouped = pa.ListArray.from_arrays(pa.array([*starts, len(texts)], pa.int32()), texts)
+    lists = pc.binary_join(grouped, ",").cast(pa.binary()).to_pylist()
+    return b"[" + b",".join(_task_texts(heads, lists)) + b"]"
+
+
+def _task_texts(heads: Sequence[ScanTask], lists: Sequence[bytes]) -> Iterator[bytes]:
+    encode = msgspec.json.Encoder().encode
+    for head, files in zip(heads, lists, strict=True):
+        before, _, after = encode(head).partition(_NO_FILES)
+        yield b'%b"files":[%b]%b' % (before, files, after)
+
+
+def _file_texts(plan: ReadPlan) -> pa.Array | None:
+    """Each file's JSON; None where they differ in more than path, size and rows."""
+    files = plan.files
+    shared = {name: constant(files.column(name)) for name in (*_SHARED, "deletes")}
+    several = plan.header.storage_bindings or any(n.startswith("min:") for n in files.column_names)
+    paths = files.column("path").combine_chunks()
+    if several or None in shared.values() or _needs_escape(paths):
+        return None
+    values = {name: held[0] for name, held in shared.items() if held is not None}
+    rest = msgspec.json.encode(DataFile("", **values)).removeprefix(_PATH).decode()
+    rows, size = (
+        files.column(name).combine_chunks().cast(pa.string())
+        for name in ("record_count", "content_length")
+    )
+    between = ('{"path":"', '","record_count":', ',"content_length":', rest, "")
+    opening, before_rows, before_size, closing, nothing = (pa.scalar(text) for text in between)
+    return pc.binary_join_element_wise(
+        opening, paths, before_rows, rows, before_size, size, closing, nothing
+    )
+
+
+def _needs_escape(texts: pa.Array) -> bool:
+    """Whether JSON writes a character of the texts otherwise than it is."""
+    _, offsets, data = texts.buffers()
+    if data is None or texts.null_count:
+        return bool(texts.null_count)
+    ends = np.frombuffer(offsets, np.int32)[texts.offset :]
+    raw = np.frombuffer(data, np.uint8)[ends[0] : ends[len(texts)]]
+    return bool(((raw < _FIRST_PLAIN) | (raw == _QUOTE) | (raw == _BACKSLASH)).any())
