@@ -87,7 +87,8 @@ def execute(
         if left is not None:
             rows = rows.slice(0, left)
             left -= rows.num_rows
-        yield rows.select(wanted).cast(shape) if wanted else rows.select([])
+        found = rows.select(wanted)
+        yield found if not wanted or found.schema == shape else found.cast(shape)
         if left == 0:
             return
 
@@ -320,6 +321,8 @@ def _read(
         if lacking := (required & frozenset(schema.names)).difference(piece.column_names):
             problem = f"lacks the column {min(lacking)!r}"
             raise DataFileError.of(file.path, problem, file.plan)
+        if not piece.num_rows:
+            continue
         try:
             yield align(piece, schema)
         except SchemaValidationError as error:

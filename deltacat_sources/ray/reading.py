@@ -20,6 +20,8 @@ __all__ = ["block_schema", "read", "reader", "shown"]
 # Ray keeps the number of rows of a block without columns by a column of this name, which it hides
 # from users (ray 2.60, _internal/arrow_block.py).
 _STUB = "__bsp_stub"
+# Blocks double up to this: the first are small, for readers that soon have enough.
+_GATHERED_BYTES = 32 * 2**20
 
 
 def shown(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
@@ -52,10 +54,8 @@ def read(share: Share) -> Iterator[pa.Table]:
     """Blocks of a task, piece by piece, so that it can be stopped early. Runs in a worker."""
     left = share.limit
     empty = True
-    for rows in _pieces(share) if left != 0 else ():
-        # Files begin with a piece that only tells their columns, and filters may empty others.
-        if not rows.num_rows:
-            continue
+    pieces = _pieces(share) if left != 0 else iter(())
+    for rows in _gathered(pieces) if left is None else pieces:
         block = rows if left is None else rows.slice(0, left)
         yield block
         empty = False
@@ -68,18 +68,49 @@ def read(share: Share) -> Iterator[pa.Table]:
 
 
 def _pieces(share: Share) -> Iterator[pa.Table]:
+    """Rows of a task as they are read; none without rows."""
+    shape = shown(share.plan.schema, share.needed)
     for plan, certain in share.runs():
         living = living_rows(plan) if certain and not share.columns else None
         if living is not None:
-            yield _counted(living)
+            yield from _counted(living)
             continue
         predicate, expr = None if certain else share.predicate, share.expr
         for found in execute(plan, columns=share.needed, predicate=predicate):
-            piece = found.cast(shown(plan.schema, found.column_names))
+            piece = found if found.schema == shape else found.cast(shape)
             # In memory: a Parquet reader would skip row groups whose footer leaves NaN out.
             rows = piece if expr is None else piece.filter(expr.to_pyarrow())
-            yield rows.select(share.columns) if share.columns else _counted(rows.num_rows)
+            if not share.columns:
+                yield from _counted(rows.num_rows)
+            elif rows.num_rows:
+                yield rows.select(share.columns)
 
 
-def _counted(rows: int) -> pa.Table:
-    return pa.table({_STUB: pa.nulls(rows)})
+def _counted(rows: int) -> Iterator[pa.Table]:
+    if rows:
+        yield pa.table({_STUB: pa.nulls(rows)})
+
+
+def _gathered(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer pieces, each of one chunk: Ray sends and gets chunk by chunk."""
+    held: list[pa.Table] = []
+    size = least = 0
+    for piece in pieces:
+        held.append(piece)
+        size += piece.nbytes
+        if size >= least:
+            yield _joined(held)
+            least = min(2 * max(size, least), _GATHERED_BYTES)
+            held, size = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(pieces: list[pa.Table]) -> pa.Table:
+    if len(pieces) == 1:
+        return pieces[0]
+    table = pa.concat_tables(pieces)
+    try:
+        return table.combine_chunks()
+    except pa.ArrowNotImplementedError:  # of types that Arrow cannot join
+        return table

@@ -36,6 +36,8 @@ __all__ = [
 
 ROW_GROUP_ROWS = 122_880
 _SAMPLED_ROWS = 8_192
+# Fewer values than these are decoded sooner than they are given to threads.
+_THREADED_VALUES = 1_000_000
 # Of one length: a footer with one for the other is as long.
 _ARROW_SCHEMA = b"ARROW:schema"
 _NO_ARROW_SCHEMA = b"arrow-schema"
@@ -80,16 +82,22 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
             return
         yield schema.empty_table().select(found)
         # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
-        fixed = any_part(pa.struct([schema.field(c) for c in found]), pa.types.is_fixed_size_list)
+        types = [schema.field(c).type for c in found]
+        fixed = any(any_part(dtype, pa.types.is_fixed_size_list) for dtype in types)
+        threaded = len(rows) * len(found) >= _THREADED_VALUES
         if not fixed:
-            batches = opened.iter_batches(ROW_GROUP_ROWS, row_groups=groups, columns=found)
+            batches = opened.iter_batches(
+                ROW_GROUP_ROWS, row_groups=groups, columns=found, use_threads=threaded
+            )
             for piece in _within(batches, first, rows):
                 # A name with dots also matches inside structs: keep what was asked for.
                 yield _sound(piece.select(found))
             return
         metadata = _without_arrow_schema(stored)
         with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
-            batches = plain.iter_batches(ROW_GROUP_ROWS, row_groups=groups, columns=found)
+            batches = plain.iter_batches(
+                ROW_GROUP_ROWS, row_groups=groups, columns=found, use_threads=threaded
+            )
             for piece in _within(batches, first, rows):
                 yield _restored(piece.select(found), schema)
 

@@ -322,8 +322,18 @@ def test_tasks_are_about_equal_and_keep_the_order(client: CountingClient) -> Non
     assert first == sorted(first)
     # Short ones first, so that a limit above can stop early; then the rest.
     assert [sum(block.num_rows for block in task) for task in tasks[:3]] == [10, 20, 40]
-    assert [block.num_rows for task in tasks for block in task] == [10] * 64
+    assert sum(block.num_rows for task in tasks for block in task) == 640
     assert len(blocks(DeltaCatDatasource(name, planner=client), parallelism=1)) == 1
+
+
+def test_blocks_double_and_are_of_one_chunk(client: CountingClient) -> None:
+    words = pa.array(["a", "b"] * 35).dictionary_encode()
+    data = rows(0, 70).append_column("word", words)
+    name = table(client, data, schema=data.schema)
+    (task,) = blocks(DeltaCatDatasource(name, planner=client), parallelism=1)
+    assert [block.num_rows for block in task] == [10, 20, 40]
+    assert {column.num_chunks for block in task for column in block.columns} == {1}
+    assert pa.concat_tables(task).drop("x").equals(data.drop("x"))
 
 
 def test_a_task_carries_its_own_files_and_no_planner(client: CountingClient) -> None:
