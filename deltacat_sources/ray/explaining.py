@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from deltacat_sources.ray.planning import Reading
 from deltacat_sources.ray.scan import DeltaCatDatasource
 from io_core.errors import UnsupportedError
 
@@ -32,11 +33,15 @@ def explain(dataset: Dataset) -> list[Explanation]:
         operators = list(plan.dag.post_order_iter())
     except (ImportError, AttributeError) as error:
         raise UnsupportedError(f"this Ray's plans cannot be looked at: {error}") from error
-    return [source.explain() for source in _sources(operators)]
+    return list(_explained(operators))
 
 
-def _sources(operators: list[object]) -> Iterator[DeltaCatDatasource]:
+# Any: Ray's operators, and what of ours they hold.
+def _explained(operators: list[Any]) -> Iterator[Explanation]:
     for operator in operators:
         source = getattr(operator, "datasource", None)
         if isinstance(source, DeltaCatDatasource):
-            yield source
+            yield source.explain()
+        reading = getattr(getattr(operator, "scanner", None), "reading", None)
+        if isinstance(reading, Reading):
+            yield operator.scanner.explain()

@@ -40,6 +40,7 @@ class Explanation(NamedTuple):
         filter: What Ray pushed down; None for nothing.
         predicate: The datasource's own.
         limit: The datasource's own.
+        row_limit: How many rows Ray takes, where it told.
     """
 
     plan: ReadPlan
@@ -47,6 +48,7 @@ class Explanation(NamedTuple):
     filter: Filter | None = None
     predicate: Predicate | None = None
     limit: int | None = None
+    row_limit: int | None = None
 
     def __repr__(self) -> str:
         return "\n".join([self.plan.explain(), *(f"  {line}" for line in self._lines())])
@@ -64,6 +66,8 @@ class Explanation(NamedTuple):
         yield f"columns: {len(first.columns)} of {len(self.plan.schema)}: {names}"
         if self.limit is not None:
             yield f"limit {self.limit:,}"
+        if self.row_limit is not None:
+            yield f"limit {self.row_limit:,}, pushed; Ray cuts off what is too much"
         yield from self._dead()
         yield from self._tasks()
 

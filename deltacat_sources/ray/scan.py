@@ -11,21 +11,17 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-import msgspec
-import numpy as np
 import pyarrow as pa
 import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from deltacat_sources.opening import check_plan, open_scan
-from deltacat_sources.ray.explanation import Explanation, Filter
-from deltacat_sources.ray.predicate import Translation, columns_read, translation
-from deltacat_sources.ray.reading import block_schema, read, reader, shown
-from deltacat_sources.ray.tasks import Share, decoded_bytes, first_rows, narrowest, without_gone
+from deltacat_sources.ray.planning import Plans, Reading
+from deltacat_sources.ray.predicate import columns_read
+from deltacat_sources.ray.reading import block_schema, read, reader
 from io_core.model import TableRef
-from io_core.plan import FILE_COLUMNS, ReadPlan
-from io_core.predicate import bind, conjoin
+from io_core.predicate import bind
 from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
 
@@ -37,7 +33,8 @@ if TYPE_CHECKING:
     from ray.data import DataContext, Dataset
     from ray.data.expressions import Expr
 
-    from io_core.predicate import Predicate
+    from deltacat_sources.ray.explanation import Explanation
+    from io_core.plan import ReadPlan
     from io_core.predicate_like import PredicateLike
     from planner_client import Client
     from planner_client.transaction import Transaction
@@ -53,7 +50,8 @@ class DeltaCatDatasource(Datasource):
     pushed filter keeps exactly the rows that Ray's own filter would keep. Tasks read with Arrow,
     only the columns that are needed, and never call the planner. Picklable, as its planner is.
 
-    `Dataset.limit` is applied by Ray, after whole blocks are read: `limit=` opens fewer files.
+    Ray tells this interface of no `Dataset.limit` (2.60): `limit=` opens fewer files, and so does
+    `read_deltacat`, whose dataset is on the newer interface where there is one.
 
     Args:
         table: `"namespace.table"`, or a reference.
@@ -97,11 +95,10 @@ class DeltaCatDatasource(Datasource):
         super().__init__()
         if limit is not None and limit < 0:
             raise ValueError(f"limit is {limit}: it counts rows, so give 0 or more")
-        self._table = TableRef.parse(table, table_version)
-        self._scan = None
+        scan = None
         if plan is None:
             # Tasks project by themselves: which files to open does not depend on it.
-            self._scan, self._header = open_scan(
+            scan, header = open_scan(
                 table,
                 planner=planner,
                 as_of=as_of,
@@ -111,24 +108,30 @@ class DeltaCatDatasource(Datasource):
                 transaction=transaction,
                 since=changes_since,
             )
-            self._own = self._scan.predicate
+            own = scan.predicate
         else:
             others = (planner, as_of, table_version, transaction, changes_since)
             check_plan(plan, table, others)
             check_columns(columns or (), plan.schema)
-            self._header, self._own = _unproven(plan), as_predicate(predicate)
-            if self._own is not None:
-                bind(self._own, plan.schema)
-        self._limit = limit
+            header, own = _unproven(plan), as_predicate(predicate)
+            if own is not None:
+                bind(own, plan.schema)
+        asked = None if columns is None else tuple(columns)
+        ref = TableRef.parse(table, table_version)
+        self._asked = Reading(ref, scan, header, own, limit, asked, plans=Plans())
         # The base class leaves this one out of its __init__, and reads it (ray 2.60).
         self._projection_map: dict[str, str] | None = (
-            None if columns is None else {name: name for name in columns}
+            None if asked is None else {name: name for name in asked}
         )
-        # Shared by the copies that pushdown makes: all are of one snapshot.
-        self._plans: dict[tuple[Predicate | None, int | None], ReadPlan] = {}
 
     def __repr__(self) -> str:
-        return f"DeltaCatDatasource({self._table} at snapshot {self._header.snapshot})"
+        return f"DeltaCatDatasource({self._asked!r})"
+
+    @property
+    def reading(self) -> Reading:
+        """What is read, with all that was pushed down."""
+        columns = None if self._projection_map is None else tuple(self._projection_map)
+        return self._asked._replace(columns=columns, expr=self._predicate_expr)
 
     def supports_projection_pushdown(self) -> bool:
         """True: only selected columns are read."""
@@ -138,9 +141,9 @@ class DeltaCatDatasource(Datasource):
         """A copy that reads these columns, in this order; None leaves it as it is."""
         clone = copy.copy(self)
         if projection_map is not None:
-            check_columns(projection_map, self._visible())
             # Not the base's way, which would keep the order of an earlier projection.
-            clone._projection_map = {name: name for name in projection_map}  # noqa: SLF001  # own copy
+            names = self.reading.projected(projection_map).visible().names
+            clone._projection_map = {name: name for name in names}  # noqa: SLF001  # own copy
         return clone
 
     def supports_predicate_pushdown(self) -> bool:
@@ -155,18 +158,15 @@ class DeltaCatDatasource(Datasource):
         Raises:
             SchemaValidationError: The expression reads a column that is not there.
         """
-        if self._limit is not None:
+        if self._asked.limit is not None:
             return self
-        check_columns(sorted(columns_read(predicate_expr)), self._visible())
+        check_columns(sorted(columns_read(predicate_expr)), self.reading.visible())
         return super().apply_predicate(predicate_expr)
 
     def estimate_inmemory_data_size(self) -> int:
         """Decoded bytes of the selected columns of the whole table, before anything is pruned."""
-        header = self._header.header
-        stored, rows = np.array([header.total_bytes]), np.array([header.total_records])
-        decoded = decoded_bytes(self._header.schema, self._visible().names, stored, rows)
         # Ray takes a size of zero for a dataset without blocks.
-        return max(1, int(decoded[0]))
+        return max(1, self.reading.decoded_bytes())
 
     def get_read_tasks(
         self,
@@ -181,9 +181,10 @@ class DeltaCatDatasource(Datasource):
 
         No file is looked at here: a task whose file is missing or damaged raises DataFileError.
         """
+        reading = self.reading.limited(per_task_row_limit)
+        schema = block_schema(reading.visible())
         if data_context is None:
-            return self._probed(parallelism)
-        schema = block_schema(self._visible())
+            return self._probed(reading, parallelism, schema)
         return [
             ReadTask(
                 reader(share),
@@ -191,31 +192,18 @@ class DeltaCatDatasource(Datasource):
                 schema=schema,
                 per_task_row_limit=per_task_row_limit,
             )
-            for share in self._shares(parallelism, per_task_row_limit)
+            for share in reading.shares(parallelism)
         ]
 
-    def _visible(self) -> pa.Schema:
-        """The result's schema; what the table keeps about its columns is not Ray's concern."""
-        schema = self._header.schema
-        names = schema.names if self._projection_map is None else self._projection_map
-        return shown(schema, names)
+    def _probed(self, reading: Reading, parallelism: int, schema: pa.Schema) -> list[ReadTask]:
+        def read_unplanned() -> Iterator[pa.Table]:
+            for share in reading.shares(1):
+                yield from read(share)
 
-    def _probed(self, parallelism: int) -> list[ReadTask]:
-        counted = self._predicate_expr is None and self._plain()
-        records = self._header.total_records
-        rows = (records if self._limit is None else min(records, self._limit)) if counted else None
-        none = self._header.with_files(self._header.files.slice(0, 0))
-        nothing = self._share(none, Translation(None, exact=True))
-        reads = [self._read_unplanned, *[reader(nothing)] * (parallelism - 1)]
-        metadata = [_metadata(rows, self.estimate_inmemory_data_size())]
+        reads = [read_unplanned, *[reader(reading.nothing())] * (parallelism - 1)]
+        metadata = [_metadata(reading.row_count(), self.estimate_inmemory_data_size())]
         metadata += [_metadata(0, 0)] * (parallelism - 1)
-        schema = block_schema(self._visible())
         return [ReadTask(*pair, schema=schema) for pair in zip(reads, metadata, strict=True)]
-
-    def _read_unplanned(self) -> Iterator[pa.Table]:
-        """The whole result, planned where it runs."""
-        for share in self._shares(1, None):
-            yield from read(share)
 
     def explain(self, parallelism: int = 200) -> Explanation:
         """What was pushed down, and how the files are packed into tasks; plans, and reads no row.
@@ -223,71 +211,7 @@ class DeltaCatDatasource(Datasource):
         Args:
             parallelism: How many tasks Ray would ask for.
         """
-        shares = self._shares(parallelism, None)
-        filters = (
-            None if self._predicate_expr is None else Filter(self._predicate_expr, *self._said())
-        )
-        return Explanation(
-            self._planned(*self._question(None)), tuple(shares), filters, self._own, self._limit
-        )
-
-    def _said(self) -> Translation:
-        if self._predicate_expr is None:
-            return Translation(None, exact=True)
-        return translation(self._predicate_expr, self._header.schema)
-
-    def _plain(self) -> bool:
-        """Whether rows are just those of the files: the planner can count them."""
-        return self._own is None and not self._header.requires_merge
-
-    def _question(self, per_task_row_limit: int | None) -> tuple[Predicate | None, int | None]:
-        """What to ask the planner: which rows, and how many are enough."""
-        countable = self._predicate_expr is None and self._plain()
-        limits = [n for n in (self._limit, per_task_row_limit) if n is not None]
-        return self._said().predicate, min(limits) if limits and countable else None
-
-    def _planned(self, predicate: Predicate | None, row_limit: int | None) -> ReadPlan:
-        if self._scan is None:
-            return self._header
-        key = predicate, row_limit
-        # A transaction may have changed the table since.
-        if key not in self._plans or self._scan.transaction_id is not None:
-            narrowed = self._scan.narrowed(predicate=predicate, row_limit=row_limit)
-            self._plans[key] = narrowed.plan()
-        return self._plans[key]
-
-    def _shares(self, parallelism: int, per_task_row_limit: int | None) -> list[Share]:
-        if self._limit == 0:
-            nothing = self._header.with_files(self._header.files.slice(0, 0))
-            return [self._share(nothing, Translation(None, exact=True))]
-        whole = self._share(self._planned(*self._question(per_task_row_limit)), self._said())
-        if not whole.plan.files.num_rows:
-            return [whole]
-        if self._limit is None:
-            return whole.divided(parallelism)
-        if whole.row_count() is None:
-            # How many rows a task finds is known only by reading: one file after the other.
-            return [whole._replace(limit=self._limit)]
-        return first_rows(whole.divided(parallelism), self._limit)
-
-    def _share(self, plan: ReadPlan, translated: Translation) -> Share:
-        """All of a plan, for one task to read."""
-        predicate, exact = translated
-        expr = None if exact else self._predicate_expr
-        columns = tuple(self._visible().names)
-        needed = (*columns, *sorted(columns_read(expr) - {*columns} if expr is not None else ()))
-        # The parts of the plan that no task reads would travel with each of them.
-        header = msgspec.structs.replace(plan.header, schema=None, pruned=())
-        told = ReadPlan(header, plan.files.select(FILE_COLUMNS.names), plan.storage)
-        return Share(
-            plan=without_gone(told),
-            columns=columns,
-            needed=needed or (narrowest(plan.schema),),
-            # Where a translation is exact, it answers for the filter, with literals of the column's
-            # own type: pyarrow refuses `int > 1.5` for numbers from 2^24.
-            predicate=conjoin([self._own, predicate if exact else None]),
-            expr=expr,
-        )
+        return self.reading.explain(parallelism)
 
 
 def _unproven(plan: ReadPlan) -> ReadPlan:
@@ -327,10 +251,15 @@ def read_deltacat(
         plan: Read the files of a plan that was made before.
         columns: The columns of the result, in order; None means all.
         predicate: Rows to keep, as JSON, SQL or a pyarrow expression; `Dataset.filter(expr=...)` is pushed too.
-        limit: Most rows to return; opens fewer files than `Dataset.limit`.
+        limit: Most rows to return. `Dataset.limit` is pushed too, and opens as few files where no
+            filter stands before it.
         changes_since: A snapshot: show only rows of files that were added after it.
         ray_options: As `ray.data.read_datasource` takes them: `override_num_blocks`, `concurrency`,
             `ray_remote_args` and others.
+
+    Returns:
+        A dataset on Ray's newer source interface, which knows of limits, where this Ray has the one
+        that is known here; else on the public one, `ray.data.read_datasource`.
 
     Raises:
         DeltaCATError: As `DeltaCatDatasource` does, before any data file is opened.
@@ -347,5 +276,15 @@ def read_deltacat(
         limit=limit,
         changes_since=changes_since,
     )
-    dataset: Dataset = ray.data.read_datasource(source, **ray_options)
-    return dataset
+    dataset = _newer(source.reading, ray_options)
+    return ray.data.read_datasource(source, **ray_options) if dataset is None else dataset
+
+
+# Any: Ray's options.
+def _newer(reading: Reading, options: dict[str, Any]) -> Dataset | None:
+    """The dataset on the newer source interface; None where this Ray lacks it, or has another."""
+    try:
+        from deltacat_sources.ray import newer
+    except ImportError:
+        return None
+    return newer.dataset(reading, options) if newer.works() else None

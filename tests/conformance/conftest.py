@@ -85,7 +85,7 @@ def on_ray(cluster: None) -> Iterator[ProcessPoolExecutor]:
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Every engine in turn."""
     found: Engine = request.param
-    if found.name == "ray":
+    if found.name.startswith("ray"):
         request.getfixturevalue("cluster")
     if isinstance(found, DaftOnRay):
         found.process = request.getfixturevalue("on_ray")

@@ -181,34 +181,42 @@ class Ray:
     words: Words | None = "ray"
     dialect: Dialect | None = "arrow"
     keeps_order = False
-    examples = 0.3
+    examples = 0.2
 
     def read(self, planner: Client, table: str, query: Query) -> pa.Table:
-        import ray.data
-
-        from deltacat_sources.ray import DeltaCatDatasource
-
-        source = DeltaCatDatasource(table, planner=planner, predicate=query.ast)
-        return _ray(ray.data.read_datasource(source), query)
+        return _ray(self._dataset(table, planner=planner, predicate=query.ast), query)
 
     def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
-        import ray.data
-
-        from deltacat_sources.ray import DeltaCatDatasource
-
-        dataset = ray.data.read_datasource(DeltaCatDatasource(table, planner=planner))
+        dataset = self._dataset(table, planner=planner)
         if query.ast is not None:
             dataset = dataset.filter(expr=to_ray(query.ast, schema))
         return _ray(dataset, query)
 
     def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        # Of Dataset.limit this interface hears nothing: how many tasks have begun is Ray's to say.
+        return _ray(self._dataset(table, planner=planner, limit=rows), Query())
+
+    def _dataset(self, table: str, **options: Any) -> Any:
         import ray.data
 
         from deltacat_sources.ray import DeltaCatDatasource
 
-        # Dataset.limit stops tasks that run already: how many have begun is Ray's to say.
-        source = DeltaCatDatasource(table, planner=planner, limit=rows)
-        return _ray(ray.data.read_datasource(source), Query())
+        return ray.data.read_datasource(DeltaCatDatasource(table, **options))
+
+
+class RayNewer(Ray):
+    """Ray Data by the newer of its source interfaces, as `read_deltacat` reads where it is there."""
+
+    name = "ray-newer"
+
+    def head(self, planner: Client, table: str, rows: int) -> pa.Table:
+        return _ray(self._dataset(table, planner=planner), Query(limit=rows))
+
+    def _dataset(self, table: str, **options: Any) -> Any:
+        from deltacat_sources.ray import newer, read_deltacat
+
+        assert newer.works()
+        return read_deltacat(table, **options)
 
 
 # Any: an engine's own, untyped frame.
@@ -225,4 +233,4 @@ def _ray(dataset: Any, query: Query) -> pa.Table:
     return found.slice(query.offset)
 
 
-ENGINES: tuple[Engine, ...] = (Arrow(), Polars(), Daft(), DaftOnRay(), Ray())
+ENGINES: tuple[Engine, ...] = (Arrow(), Polars(), Daft(), DaftOnRay(), Ray(), RayNewer())

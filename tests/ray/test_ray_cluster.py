@@ -105,8 +105,20 @@ def test_a_limit_opens_one_file(client: CountingClient, root: Path) -> None:
         assert len(watch.paths()) == 1
 
 
-def test_rays_limit_opens_few_files(client: CountingClient, root: Path) -> None:
+def test_rays_limit_opens_one_file(client: CountingClient, root: Path) -> None:
     dataset = read_deltacat(table(client, rows(0, 2000)), planner=client)
+    with OpenedFiles(root / "data") as watch:
+        assert len(dataset.limit(10).take_all()) == 10
+        assert len(dataset.take(10)) == 10
+        assert len(dataset.rename_columns({"id": "key"}).limit(10).take_all()) == 10
+        assert len(watch.paths()) == 1
+
+
+def test_the_public_interface_hears_of_no_limit_and_opens_few_files(
+    client: CountingClient, root: Path
+) -> None:
+    source = DeltaCatDatasource(table(client, rows(0, 2000)), planner=client)
+    dataset = ray.data.read_datasource(source)
     with OpenedFiles(root / "data") as watch:
         assert len(dataset.limit(10).take_all()) == 10
         assert len(watch.paths()) < 20

@@ -259,7 +259,7 @@ def test_rows_are_counted_without_opening_a_file(client: CountingClient, root: P
         95: source,
         40: filtered(source, col("id") < 40),
         20: DeltaCatDatasource(
-            TableRef.parse(str(source._table)), planner=client, predicate={"lt": ["id", 20]}
+            TableRef.parse(str(source.reading.table)), planner=client, predicate={"lt": ["id", 20]}
         ),
     }
     with OpenedFiles(root / "data") as watch:

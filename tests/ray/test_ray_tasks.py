@@ -171,7 +171,7 @@ def test_a_plan_is_read_without_a_planner(client: CountingClient) -> None:
 
 def test_a_transaction_and_changes_are_shown(client: CountingClient) -> None:
     name = table(client, rows(0, 20))
-    snapshot = DeltaCatDatasource(name, planner=client)._header.snapshot
+    snapshot = DeltaCatDatasource(name, planner=client).reading.header.snapshot
     transaction = client.transaction()
     source = DeltaCatDatasource(name, planner=client, transaction=transaction)
     assert ids(read(source)) == list(range(20))
