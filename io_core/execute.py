@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["Merging", "execute", "read_plan"]
+__all__ = ["Merging", "execute", "read_plan", "result_schema"]
 
 # Any: one row of a plan's table of files.
 _File = dict[str, Any]
@@ -100,18 +100,29 @@ def read_plan(
     predicate: Predicate | None = None,
     row_limit: int | None = None,
     row_offset: int = 0,
+    watched: Callable[[Iterator[pa.Table]], Iterator[pa.Table]] = iter,
 ) -> pa.Table:
-    """All rows of a plan as one table; see `execute`."""
-    schema = _schema(plan)
-    wanted = list(schema.names if columns is None else columns)
-    check_columns(wanted, schema)
-    empty = _shape(schema, wanted).empty_table()
+    """All rows of a plan as one table; see `execute`. The pieces pass through `watched`."""
+    empty = result_schema(plan, columns).empty_table()
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
-    if not wanted:
-        return pa.table({"": pa.nulls(sum(piece.num_rows for piece in pieces))}).select([])
-    return pa.concat_tables([empty, *pieces])
+    if not empty.num_columns:
+        rows = sum(piece.num_rows for piece in watched(pieces))
+        return pa.table({"": pa.nulls(rows)}).select([])
+    return pa.concat_tables([empty, *watched(pieces)])
+
+
+def result_schema(plan: ReadPlan, columns: Sequence[str] | None = None) -> pa.Schema:
+    """What the rows of `execute` look like.
+
+    Raises:
+        SchemaValidationError: An unknown column.
+    """
+    schema = _schema(plan)
+    wanted = list(schema.names if columns is None else columns)
+    check_columns(wanted, schema)
+    return _shape(schema, wanted)
 
 
 def _schema(plan: ReadPlan) -> pa.Schema:

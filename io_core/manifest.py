@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 
 from io_core import formats
 from io_core.errors import SchemaValidationError
 from io_core.formats import FileRef
+from io_core.model import TableRef
 from io_core.schema import align
 from io_core.storage import LOCAL
 
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.storage import Storage
 
-__all__ = ["from_manifest_table", "manifest_table"]
+__all__ = ["from_manifest_table", "manifest_table", "source_of"]
 
+# Survives filters and selections: keys to a store are asked for by it.
+_SOURCE_KEY = b"deltacat:manifest-of"
 _FROM_PLAN = ("content_encoding", "content_length", "content_type", "record_count")
 
 
@@ -44,7 +48,16 @@ def manifest_table(plan: ReadPlan) -> pa.Table:
         "path": files.column("path"),
         "stream_position": files.column("stream_position"),
     }
-    return pa.table({name: columns[name] for name in sorted(columns)})
+    table = pa.table({name: columns[name] for name in sorted(columns)})
+    header = plan.header
+    source = TableRef(header.namespace, header.table, header.table_version)
+    return table.replace_schema_metadata({_SOURCE_KEY: msgspec.json.encode(source)})
+
+
+def source_of(table: pa.Table) -> TableRef | None:
+    """The table whose files a manifest table lists; None where that was lost on the way."""
+    raw = (table.schema.metadata or {}).get(_SOURCE_KEY)
+    return None if raw is None else msgspec.json.decode(raw, type=TableRef)
 
 
 def from_manifest_table(

@@ -31,6 +31,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,7 +40,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.bindings import Credential, StorageBinding, file_access_ref
-from io_core.errors import UnsupportedError
+from io_core.errors import DataFileError, UnsupportedError
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.merge_order import MergePlan, OrderKey, order_keys
 from io_core.model import (
@@ -125,7 +127,8 @@ class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     `storage_bindings` are the stores of files that are not local; keys to them are no part of a
     header. `mor_plan` says by what rows of one key and stream position are sorted, the last to be kept.
     `schemas_serialized_by_id` has the schemas of older files, where a column's name, type or default is not theirs.
-    `expires_at` (nanoseconds since the epoch) is how long the planned files surely stay.
+    `expires_at` (nanoseconds since the epoch) is how long the planned files surely stay. What training
+    and placement need (`packds_uri` to `replication_status`) other planners tell.
     """
 
     namespace: str
@@ -162,6 +165,12 @@ class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     storage_bindings: dict[str, StorageBinding] | None = None
     # Any: JSON, for the published clients alone.
     data_roots: dict[str, Any] | None = None
+    preferred_root_used: bool | None = None
+    packds_uri: str | None = None
+    # Any: JSON, as other planners tell it; here and below.
+    episode_index: dict[str, Any] | None = None
+    shard_manifest: dict[str, Any] | None = None
+    replication_status: dict[str, Any] | None = None
 
 
 class ReadPlan:
@@ -206,6 +215,36 @@ class ReadPlan:
     def __reduce__(self) -> tuple[object, ...]:
         storage = () if self.storage is LOCAL else (self.storage,)
         return plan_from_ipc, (plan_to_ipc(self, packed=True), *storage)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ReadPlan:
+        """The plan that `save` wrote, here or elsewhere. Opens none of its files.
+
+        Any engine reads it: `scan_deltacat("ns.table", plan=plan)`. Keys to files on S3 come from the
+        planner, by `client.catalog.load_plan`.
+
+        Raises:
+            DataFileError: There is no such file, or no plan in it.
+        """
+        try:
+            with pa.OSFile(os.fspath(path), "rb") as file:
+                return plan_from_ipc(file.read())
+        except FileNotFoundError:
+            raise DataFileError(f"there is no plan at {os.fspath(path)}") from None
+        except (pa.ArrowException, msgspec.MsgspecError, KeyError) as error:
+            raise DataFileError(f"{os.fspath(path)} holds no plan ({error})") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a file, for `load` to read; it holds no keys to any store.
+
+        A file that is there is replaced as a whole.
+        """
+        target = os.path.abspath(path)
+        # Written beside it first: half a plan could pass for one of fewer files.
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(target)) as folder:
+            with open(os.path.join(folder, "plan"), "wb") as file:
+                file.write(plan_to_ipc(self, packed=True))
+            os.replace(file.name, target)
 
     def with_files(self, files: pa.Table) -> ReadPlan:
         """The same plan of other files: some of these, or these with other columns."""
@@ -263,6 +302,26 @@ class ReadPlan:
     def snapshot_id(self) -> str | None:
         """32 hex digits that only the planned files decide; None for no files."""
         return self.header.snapshot_id
+
+    @property
+    def packds_uri(self) -> str | None:
+        """Where the training dataset is, as planners of such tell it."""
+        return self.header.packds_uri
+
+    @property
+    def episode_index(self) -> dict[str, Any] | None:
+        """Where its index of episodes is, and whether it is ready."""
+        return self.header.episode_index
+
+    @property
+    def shard_manifest(self) -> dict[str, Any] | None:
+        """Where the shards of the recipe are that was asked for."""
+        return self.header.shard_manifest
+
+    @property
+    def preferred_root_used(self) -> bool | None:
+        """Whether all paths are of the root that was preferred; None where the planner has no roots."""
+        return self.header.preferred_root_used
 
     @property
     def total_files(self) -> int:

@@ -60,8 +60,8 @@ def as_predicate(given: PredicateLike | None) -> Predicate | None:
             predicate = given
         case _:
             raise PredicateError(
-                f"{given!r} of type {type(given).__name__} is no predicate: pass a tree such as "
-                '{"gt": ["x", 3]}, SQL such as "x > 3", or a pyarrow expression'
+                "expected an object with exactly one operator such as {'gt': ['x', 3]}, SQL or a "
+                f"pyarrow expression, got {given!r} of type {type(given).__name__}"
             )
     try:
         # The wire's limits hold for every form.

@@ -109,9 +109,14 @@ class Calls:
             )
 
     def fetch(self, transaction_id: str, catalog: str | None) -> Transaction:
-        """The client's handle of a transaction, brought up to date, or a new one."""
+        """The client's handle of a transaction, brought up to date, or a new one.
+
+        Raises:
+            TransactionError: It is of another catalog.
+        """
         held = self.transactions.get(transaction_id)
         if held is not None:
+            self.binding(held, catalog=None if catalog == held.catalog else catalog)
             held.get()
             return held
         request = GetTransaction(transaction_id=transaction_id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Self
+import socket
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 from io_core.errors import DeltaCATError, NotFoundError
@@ -11,11 +13,14 @@ from io_core.s3 import S3Settings
 from planner_client.auth import Auth
 from planner_client.catalog import Catalog
 from planner_client.heartbeat import heartbeating
+from planner_client.later import Later
 from planner_client.protocol.catalogs import HEALTH, HealthRequest
+from planner_client.settings import PLANNER_ENVIRONMENT, TOKEN_ENVIRONMENT, Settings
+from planner_client.transaction import innermost
 from planner_client.transport import HttpTransport, InProcessTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -28,28 +33,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "connect"]
 
-ENVIRONMENT = "DELTACAT_PLANNER"
-TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name
-
-# Headers that identify a caller; they do not travel in a pickle.
-_SECRET = ("authorization", "cookie", "proxy-authorization")
+Params = ParamSpec("Params")
+Res = TypeVar("Res")
 
 
 class Client:
     """A planner's client; a `Planner` for scans and sinks.
 
-    Threads share it. It pickles as its address: the bearer token and headers that authorize are
+    Threads share it. It pickles as its settings: the bearer token and headers that authorize are
     left out, and the receiving process takes its own token from the variable `DELTACAT_TOKEN`.
+
+    What is None here is taken from the environment, see `planner_client.settings`.
 
     Args:
         target: `http://` or `https://` URL of a planner; or the directory of a catalog, which is
-            then planned by this very process.
+            then planned by this very process; None means the variable `DELTACAT_PLANNER`.
         catalog: The catalog to use where a planner serves several; None means its default.
-        bearer_token: Sent to a planner at a URL; by default the variable `DELTACAT_TOKEN`.
         user_id: Sent as `x-deltacat-user`, for planners behind a trusted proxy.
+        bearer_token: Sent to a planner at a URL.
         headers: Sent with every request.
-        timeout: Longest wait for a planner at a URL, in seconds.
         verify_ssl: Whether to check certificates, or the path of an authority's certificate.
+        follow_redirects: Whether to go where a planner redirects to.
+        timeout: Longest wait for a connection to a planner at a URL, and for each piece of an
+            answer, in seconds; 30 by default.
+        worker_id: What this process is called where it claims work; by default its host and number.
+        worker_tags: What work it takes.
         create: Whether an absent or empty directory becomes a catalog.
         data_root: `s3://bucket/prefix` for the data files of a catalog that is made here; the
             catalog remembers it, and what else is said of it. None means its own directory.
@@ -58,9 +66,16 @@ class Client:
             `static` (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), `profile`, `profile:NAME`, or
             `sts:ROLE_ARN`.
 
+    Attributes:
+        catalog: Namespaces, tables, plans, reads and writes.
+        auth: Who one is, users, tokens and grants.
+        jobs: Not there yet, as `subscriptions`, `publications`, `transforms` and `pipelines` are
+            not: their calls raise `UnsupportedError`.
+
     Raises:
         CatalogRootError: The directory holds other things, or a catalog of a newer release.
-        ValueError: The target is neither a URL nor a directory.
+        NotFoundError: No planner is named.
+        ValueError: The target is neither a URL nor a directory, or a setting cannot be.
 
     Example:
         >>> import tempfile
@@ -71,35 +86,58 @@ class Client:
 
     def __init__(
         self,
-        target: str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
         *,
         catalog: str | None = None,
-        bearer_token: str | None = None,
         user_id: str | None = None,
+        bearer_token: str | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
-        verify_ssl: bool | str = True,
+        verify_ssl: bool | str | None = None,
+        follow_redirects: bool = True,
+        timeout: float | None = None,
+        worker_id: str | None = None,
+        worker_tags: Sequence[str] | None = None,
         create: bool = True,
         data_root: str | None = None,
         s3: S3Settings | None = None,
         s3_credentials: str = "static",
     ) -> None:
-        self.target = os.fspath(target)
-        if self.target and "://" not in self.target:
-            # It travels to processes that work in other directories.
-            self.target = os.path.abspath(self.target)
-        self._options: dict[str, Any] = {
-            "catalog": catalog,
-            "user_id": user_id,
-            "headers": dict(headers or {}),
-            "timeout": timeout,
-            "verify_ssl": verify_ssl,
-        }
+        self._settings = Settings.of(
+            target,
+            catalog=catalog,
+            user_id=user_id,
+            headers=headers,
+            timeout=timeout,
+            verify_ssl=verify_ssl,
+            follow_redirects=follow_redirects,
+            worker_id=worker_id,
+            worker_tags=worker_tags,
+        )
         store = None if data_root is None else (data_root, s3, s3_credentials)
         self._transport = self._connect(bearer_token, create=create, store=store)
-        self.catalog = Catalog(self._transport, catalog)
+        self.catalog = Catalog(self._transport, self._settings.catalog)
         self.catalog.calls.client = self
-        self.auth = Auth(self._transport, catalog)
+        self.auth = Auth(self._transport, self._settings.catalog)
+        self.jobs = Later("jobs")
+        self.subscriptions = Later("subscriptions")
+        self.publications = Later("publications")
+        self.transforms = Later("transforms")
+        self.pipelines = Later("pipelines")
+
+    @property
+    def target(self) -> str:
+        """The planner's URL, or the catalog's directory."""
+        return self._settings.target
+
+    @property
+    def settings(self) -> Settings:
+        """What it is set to, but for its token."""
+        return self._settings
+
+    @property
+    def worker_id(self) -> str:
+        """What this process is called where it claims work."""
+        return self._settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
 
     def _connect(
         self,
@@ -114,17 +152,12 @@ class Client:
                 raise ValueError(
                     "data_root is for a directory: a planner at a URL has its own, see --data-root"
                 )
-            headers = dict(self._options["headers"])
-            token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
-            if self._options["user_id"]:
-                headers["x-deltacat-user"] = self._options["user_id"]
             return HttpTransport(
                 self.target,
-                headers=headers,
-                timeout_s=self._options["timeout"],
-                verify=self._options["verify_ssl"],
+                headers=self._headers(bearer_token),
+                timeout_s=self._settings.timeout,
+                verify=self._settings.verify_ssl,
+                follow_redirects=self._settings.follow_redirects,
             )
         if scheme not in ("", "file") or not self.target:
             raise ValueError(
@@ -140,17 +173,25 @@ class Client:
             data_root = DataRoot(root, settings or S3Settings(), credentials)
         return InProcessTransport(EmbeddedPlanner(self.target, create=create, data_root=data_root))
 
+    def _headers(self, bearer_token: str | None) -> dict[str, str]:
+        headers = dict(self._settings.headers)
+        token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if self._settings.user_id:
+            headers["x-deltacat-user"] = self._settings.user_id
+        return headers
+
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        headers = {k: v for k, v in self._options["headers"].items() if k.lower() not in _SECRET}
-        return _restore, (self.target, {**self._options, "headers": headers})
+        return _restore, (self._settings.without_secrets(),)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Client):
             return NotImplemented
-        return (self.target, self._options) == (other.target, other._options)
+        return self._settings == other._settings
 
     def __hash__(self) -> int:
         return hash(self.target)
@@ -166,9 +207,43 @@ class Client:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
     def close(self) -> None:
-        """Release this thread's connections; the client stays usable and opens new ones."""
+        """Release all connections; the client stays usable and opens new ones."""
         self._transport.close()
+
+    async def aclose(self) -> None:
+        """The same from a coroutine, which goes on meanwhile."""
+        await self.run(self.close)
+
+    async def run(
+        self, call: Callable[Params, Res], *arguments: Params.args, **named: Params.kwargs
+    ) -> Res:
+        """Make one of this client's calls in a thread, so that the event loop goes on meanwhile.
+
+        A transaction's block around it counts for the call too.
+
+        Example:
+            >>> import asyncio, tempfile
+            >>> async def names() -> list[str]:
+            ...     async with Client(tempfile.mkdtemp()) as client:
+            ...         made = await client.run(client.catalog.create_namespace, namespace="a")
+            ...         found = await client.run(client.catalog.list_namespaces)
+            ...     return [namespace.name for namespace in found]
+            >>> asyncio.run(names())
+            ['a']
+        """
+        return await asyncio.to_thread(call, *arguments, **named)
 
     def health(self) -> Health:
         """Ask whether the planner serves, and which release it is."""
@@ -251,16 +326,17 @@ class Client:
         return heartbeating(lambda: self.heartbeat(session=session))
 
 
-def _restore(target: str, options: dict[str, Any]) -> Client:
-    return Client(target, create=False, **options)
+def _restore(settings: Settings) -> Client:
+    options = {name: getattr(settings, name) for name in Settings.__struct_fields__}
+    return Client(options.pop("target"), create=False, **options)
 
 
 def connect(planner: Client | str | os.PathLike[str] | None = None) -> Client:
     """The client that an adapter's `planner=` means. Makes no catalog where there is none.
 
     Args:
-        planner: A client, a URL, or a catalog's directory; None means the environment variable
-            `DELTACAT_PLANNER`.
+        planner: A client, a URL, or a catalog's directory; None means the client whose transaction's
+            block the caller is in, else the environment variable `DELTACAT_PLANNER`.
 
     Raises:
         CatalogRootError: The directory is no catalog.
@@ -268,11 +344,18 @@ def connect(planner: Client | str | os.PathLike[str] | None = None) -> Client:
     """
     if isinstance(planner, Client):
         return planner
-    target = planner if planner is not None else os.environ.get(ENVIRONMENT)
+    around = innermost()
+    client = None if around is None else around.client
+    if planner is None and client is not None:
+        return client
+    target = planner if planner is not None else os.environ.get(PLANNER_ENVIRONMENT)
     if not target:
         raise NotFoundError(
-            f"no planner: pass planner= a Client, a URL or a catalog's directory, or set {ENVIRONMENT}"
+            "no planner: pass planner= a Client, a URL or a catalog's directory, "
+            f"or set {PLANNER_ENVIRONMENT}"
         )
     if not isinstance(target, str | os.PathLike):
         raise DeltaCATError(f"{target!r} is no planner: pass a Client, a URL or a directory")
-    return Client(target, create=False)
+    found = Client(target, create=False)
+    # Another client of the planner would be outside of the block.
+    return client if client is not None and client.target == found.target else found

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import pyarrow as pa
 
+from io_core.errors import ConcurrentModificationError, DeltaCATError, SchemaValidationError
+from io_core.plan import ReadPlan
 from io_core.predicate import dump
 from io_core.predicate_like import as_predicate
+from io_core.storage import LOCAL
 from planner_client.calls import Resource
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.renewal import opened_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import os
+    from collections.abc import Callable, Sequence
 
-    from io_core.plan import ReadPlan
     from io_core.predicate_like import PredicateLike
     from io_core.scan import Scan
     from planner_client.transaction import Transaction
 
 __all__ = ["Plans"]
+
+T = TypeVar("T")
 
 
 class Plans(Resource):
@@ -37,9 +43,15 @@ class Plans(Resource):
         filter_predicate: PredicateLike | None = None,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
-        offset: int = 0,
-        include_stats: bool = False,
+        offset: int | None = None,
+        max_files: int | None = None,
+        file_offset: int | None = None,
+        include_stats: bool | None = None,
+        include_column_stats: bool | None = None,
         include_files: bool = True,
+        preferred_root: str | None = None,
+        root: str | None = None,
+        recipe_hash: str | None = None,
         since: int | None = None,
         since_as_of: int | None = None,
         plan_token: str | None = None,
@@ -60,8 +72,14 @@ class Plans(Resource):
             columns: What will be read; statistics are of these columns.
             limit: Page size in files, not rows. A page never splits files that merge.
             offset: First file of the page; the last page's `next_file_offset`.
+            max_files: The same as `limit`.
+            file_offset: The same as `offset`.
             include_stats: Whether files carry column statistics.
+            include_column_stats: The same.
             include_files: False asks for totals, schema and snapshot alone.
+            preferred_root: A replica whose paths to take, if all of the table is there.
+            root: The same.
+            recipe_hash: Which shard manifest to name, at planners of training data.
             since: A snapshot: plan the files that were added after it.
             since_as_of: Nanoseconds since the epoch: plan the files that were added from then on.
             delete_sets: Whether the plan is to carry files' dead rows, for readers that leave them out.
@@ -72,6 +90,7 @@ class Plans(Resource):
         Raises:
             NotFoundError: No such table.
             PredicateError: The predicate is malformed or does not fit the schema.
+            SchemaValidationError: One thing is asked for by both of its names, differently.
             TransactionError: `as_of` or `catalog` in a transaction.
         """
         request = PlanRequest(
@@ -83,42 +102,55 @@ class Plans(Resource):
             # Parsed here too: a malformed predicate fails before anything is sent.
             filter_predicate=dump(as_predicate(filter_predicate)),
             columns=None if columns is None else list(columns),
-            max_files=limit,
-            file_offset=offset,
-            include_column_stats=include_stats,
+            max_files=_one(limit=limit, max_files=max_files),
+            file_offset=_one(offset=offset, file_offset=file_offset) or 0,
+            include_column_stats=bool(
+                _one(include_stats=include_stats, include_column_stats=include_column_stats)
+            ),
             include_files=include_files,
+            preferred_root=_one(preferred_root=preferred_root, root=root),
+            recipe_hash=recipe_hash,
             since=since,
             since_as_of=since_as_of,
             plan_token=plan_token,
             delete_sets=delete_sets,
         )
-        found = self._calls.read(
-            PLAN, request, transaction=transaction, catalog=catalog, as_of=as_of
+        found = _whole(
+            request,
+            lambda page: self._calls.read(
+                PLAN, page, transaction=transaction, catalog=catalog, as_of=page.as_of
+            ),
         )
         return opened_plan(self._calls, found, catalog)
 
+    def load_plan(self, path: str | os.PathLike[str]) -> ReadPlan:
+        """The plan that `ReadPlan.save` wrote; keys to files on S3 come from this planner.
+
+        Raises:
+            DataFileError: There is no such file, or no plan in it.
+        """
+        return self._opened(ReadPlan.load(path))
+
+    def _opened(self, plan: ReadPlan, catalog: str | None = None) -> ReadPlan:
+        """A plan whose files can be reached, as it is where they can already."""
+        if plan.storage is not LOCAL or not plan.header.storage_bindings:
+            return plan
+        request = PlanRequest(
+            namespace=plan.header.namespace,
+            table=plan.header.table,
+            table_version=plan.header.table_version,
+            include_files=False,
+        )
+        keys = self._calls.read(PLAN, request, catalog=catalog).credentials
+        return opened_plan(
+            self._calls, ReadPlan(plan.header, plan.files, credentials=keys), catalog
+        )
+
     def plan_scan(self, scan: Scan) -> ReadPlan:
         """Plan a scan at its snapshot, in its transaction, or in the block's around the call."""
-        return opened_plan(self._calls, self._planned(scan))
+        return opened_plan(self._calls, _whole(_asked(scan), lambda page: self._sent(scan, page)))
 
-    def _planned(self, scan: Scan) -> ReadPlan:
-        request = PlanRequest(
-            namespace=scan.table.namespace,
-            table=scan.table.table,
-            table_version=scan.table.table_version,
-            as_of=scan.as_of,
-            snapshot=scan.snapshot,
-            filter_predicate=dump(scan.predicate),
-            columns=None if scan.columns is None else list(scan.columns),
-            max_files=scan.max_files,
-            file_offset=scan.file_offset,
-            row_limit=scan.row_limit,
-            include_column_stats=scan.include_column_stats,
-            include_files=scan.include_files,
-            since=scan.since,
-            # What executes scans leaves dead rows out.
-            delete_sets=True,
-        )
+    def _sent(self, scan: Scan, request: PlanRequest) -> ReadPlan:
         if scan.transaction_id is not None:
             held = self._calls.transactions.get(scan.transaction_id)
             if held is not None:
@@ -129,4 +161,63 @@ class Plans(Resource):
         if scan.snapshot is not None:
             # Pinned outside of the block that it is collected in.
             return self._calls.send(PLAN, request, None)
-        return self._calls.read(PLAN, request, as_of=scan.as_of)
+        return self._calls.read(PLAN, request, as_of=request.as_of)
+
+
+def _asked(scan: Scan) -> PlanRequest:
+    return PlanRequest(
+        namespace=scan.table.namespace,
+        table=scan.table.table,
+        table_version=scan.table.table_version,
+        as_of=scan.as_of,
+        snapshot=scan.snapshot,
+        filter_predicate=dump(scan.predicate),
+        columns=None if scan.columns is None else list(scan.columns),
+        max_files=scan.max_files,
+        file_offset=scan.file_offset,
+        row_limit=scan.row_limit,
+        include_column_stats=scan.include_column_stats,
+        include_files=scan.include_files,
+        since=scan.since,
+        # What executes scans leaves dead rows out.
+        delete_sets=True,
+    )
+
+
+def _whole(request: PlanRequest, send: Callable[[PlanRequest], ReadPlan]) -> ReadPlan:
+    """A plan with the files of all pages, where a planner divides it though nobody asked it to."""
+    first = page = send(request)
+    found = [first.files]
+    while page.header.truncated and request.max_files is None and request.row_limit is None:
+        header = page.header
+        if header.next_file_offset is None:
+            raise DeltaCATError(f"{page!r} is truncated, and says not where it goes on")
+        following = msgspec.structs.replace(request, file_offset=header.next_file_offset)
+        if header.plan_token is not None and first.header.transaction_id is None:
+            # Other pins exclude it.
+            following = msgspec.structs.replace(
+                following, plan_token=header.plan_token, snapshot=None, as_of=None
+            )
+        page = send(following)
+        if page.snapshot_id != first.snapshot_id:
+            raise ConcurrentModificationError(
+                f"{first!r} changed between its pages: plan again, or with as_of="
+            )
+        found.append(page.files)
+    if page is first:
+        return first
+    files = pa.concat_tables(found, promote_options="default")
+    header = msgspec.structs.replace(
+        first.header, truncated=False, next_file_offset=None, returned_files=files.num_rows
+    )
+    return ReadPlan(header, files, credentials=first.credentials)
+
+
+def _one(**named: T | None) -> T | None:
+    """The value of what has two names, whichever was used."""
+    used = {name: value for name, value in named.items() if value is not None}
+    values = list(used.values())
+    if any(value != values[0] for value in values):
+        said = " and ".join(f"{name}={value!r}" for name, value in used.items())
+        raise SchemaValidationError(f"{said} are one and the same: pass one of them")
+    return values[0] if values else None

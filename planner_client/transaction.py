@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from planner_client.calls import Calls
+    from planner_client.client import Client
     from planner_client.protocol.endpoint import Endpoint, Request
 
-__all__ = ["Transaction", "Versioned", "ambient"]
+__all__ = ["Transaction", "Versioned", "ambient", "innermost"]
 
 T = TypeVar("T")
 
@@ -126,6 +127,11 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"Transaction({self.transaction_id!r}, {self.status})"
+
+    @property
+    def client(self) -> Client | None:
+        """The client that began or fetched it."""
+        return self._calls.client
 
     def belongs_to(self, calls: Calls) -> bool:
         """Whether the client that sends with `calls` began or fetched it."""
@@ -286,3 +292,9 @@ def ambient(calls: Calls) -> Transaction | None:
     """The innermost transaction of this client whose block the caller is in."""
     mine = [t for t in _AMBIENT.get() if t.belongs_to(calls)]
     return mine[-1] if mine else None
+
+
+def innermost() -> Transaction | None:
+    """The innermost transaction of any client whose block the caller is in."""
+    held = _AMBIENT.get()
+    return held[-1] if held else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import random
 import threading
 import time
 import uuid
+import weakref
+from email.utils import parsedate_to_datetime
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -31,7 +34,9 @@ Res = TypeVar("Res")
 ATTEMPTS = 4
 _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
-_RETRYABLE = (502, 503, 504)
+# No attempt begins later after the first one.
+_BUDGET_S = 60.0
+_RETRYABLE = (429, 502, 503, 504)
 # The name of a request: ours when it leaves, and in the planner's logs and refusals.
 REQUEST_ID = "x-request-id"
 # What names an operation where the protocol has no operation_id.
@@ -78,15 +83,17 @@ class _Held(NamedTuple):
 class HttpTransport:
     """A planner behind a URL. Threads share it; each keeps its own connections.
 
-    Reads, plans, and mutations that name their operation are sent again, up to four times, when
-    the planner cannot be reached or says that it is busy; other calls are sent once.
+    Reads, plans, and mutations that name their operation are sent again, up to four times within a
+    minute, when the planner cannot be reached or says that it is busy; other calls are sent once.
 
     Args:
         url: The planner's base URL.
         headers: Sent with every request.
         timeout_s: Longest wait for a connection, and for each piece of an answer.
         verify: Whether to check TLS certificates, or the path of an authority's certificate.
+        follow_redirects: Whether to go where a planner redirects to.
         sleep: How to wait between attempts.
+        clock: Seconds that pass.
     """
 
     def __init__(
@@ -96,21 +103,28 @@ class HttpTransport:
         headers: Mapping[str, str],
         timeout_s: float = 30.0,
         verify: bool | str = True,
+        follow_redirects: bool = True,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = url.rstrip("/")
         self._headers = dict(headers)
         self._timeout_s = timeout_s
         self._verify = verify
+        self._follow_redirects = follow_redirects
         self._sleep = sleep
+        self._clock = clock
         self._agent = f"deltacat-sources/{installed_version('deltacat-sources')}"
         self._local = threading.local()
+        # Of all threads: closing means them all.
+        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
         """Send the request and decode the answer."""
         encoded = endpoint.encode(request)
         wants_plan = endpoint.response is ReadPlan
-        headers = {REQUEST_ID: uuid.uuid4().hex, "Accept-Encoding": "gzip"}
+        name = uuid.uuid4().hex
+        headers = {REQUEST_ID: name, "Accept-Encoding": "gzip"}
         if wants_plan and not (isinstance(request, PlanRequest) and not request.include_files):
             # An Arrow stream compresses its own buffers. Keys to a store travel in JSON alone.
             headers["Accept"] = f"{ARROW_STREAM}, application/json"
@@ -123,16 +137,34 @@ class HttpTransport:
             or request.operation_id is not None
             or IDEMPOTENCY_KEY in encoded.headers
         )
-        response = self._send(
-            ATTEMPTS if repeats else 1,
-            endpoint.method,
-            self.url + encoded.path,
-            params=encoded.query,
-            data=encoded.body,
-            headers=headers | encoded.headers,
-        )
+        try:
+            response = self._send(
+                ATTEMPTS if repeats else 1,
+                endpoint.method,
+                self.url + encoded.path,
+                params=encoded.query,
+                data=encoded.body,
+                headers=headers | encoded.headers,
+            )
+            return self._answer(endpoint, response, wants_plan=wants_plan)
+        except DeltaCATError as error:
+            # What the planner's logs call it: as the planner says, else as it was asked to.
+            error.request_id = error.request_id or name
+            error.add_note(f"request {error.request_id} to {self.url}")
+            raise
+
+    def _answer(
+        self, endpoint: Endpoint[Any, Res], response: requests.Response, *, wants_plan: bool
+    ) -> Res:
+        """What a response says."""
         if response.status_code >= 400:
             raise _rejection(response)
+        if response.status_code >= 300 or response.request.method != endpoint.method:
+            place = response.headers.get("Location") or response.url
+            raise DeltaCATError(
+                f"{self.url} redirects to {place}, where the call cannot be made as it is: "
+                "make the client with that URL"
+            )
         try:
             if wants_plan:
                 return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
@@ -157,6 +189,7 @@ class HttpTransport:
             # place of the token.
             found = session.merge_environment_settings(self.url, {}, None, self._verify, None)
             session.trust_env = False
+            self._sessions.add(session)
             held = self._local.held = _Held(os.getpid(), session, dict(found))
         return held.session, held.settings
 
@@ -166,6 +199,7 @@ class HttpTransport:
 
     def _send(self, attempts: int, method: str, url: str, **request: Any) -> requests.Response:
         # Any: requests' own keyword arguments.
+        ends = self._clock() + _BUDGET_S
         for attempt in range(1, attempts + 1):
             # Spread out, so that clients that lost one planner do not come back at once.
             spread = random.uniform(0.5, 1)  # noqa: S311  # not a secret
@@ -173,27 +207,31 @@ class HttpTransport:
             try:
                 session, settings = self._session()
                 response = session.request(
-                    method, url, timeout=self._timeout_s, **settings, **request
+                    method,
+                    url,
+                    timeout=self._timeout_s,
+                    allow_redirects=self._follow_redirects,
+                    **settings,
+                    **request,
                 )
             except requests.RequestException as error:
-                if attempt == attempts:
+                if attempt == attempts or self._clock() + wait_s > ends:
                     raise PlannerUnavailableError(
                         f"no planner answers at {self.url} ({type(error).__name__}); is it running? "
                         "start one with: python -m planner_client.server --catalog-root DIR"
                     ) from error
             else:
-                if response.status_code not in _RETRYABLE or attempt == attempts:
-                    return response
                 wait_s = max(wait_s, _retry_after_s(response) or 0)
+                is_last = attempt == attempts or self._clock() + wait_s > ends
+                if response.status_code not in _RETRYABLE or is_last:
+                    return response
             self._sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
-        """Close this thread's connections."""
-        held = self._held()
-        if held is not None:
-            held.session.close()
-            self._local.held = None
+        """Close the connections of all threads; those that go on open new ones."""
+        for session in list(self._sessions):
+            session.close()
 
 
 def _plan(response: requests.Response) -> ReadPlan:
@@ -203,8 +241,16 @@ def _plan(response: requests.Response) -> ReadPlan:
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
+    """Seconds, whether it says so or names a time."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    if text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    zoned = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    return max((zoned - dt.datetime.now(dt.UTC)).total_seconds(), 0)
 
 
 def _rejection(response: requests.Response) -> DeltaCATError:

@@ -58,7 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_planner_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own planner stays out of the tests."""
-    monkeypatch.delenv("DELTACAT_PLANNER", raising=False)
+    for name in [name for name in os.environ if name.startswith("DELTACAT_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,12 @@ MAY_IMPORT = {
     "deltacat_sources": ("deltacat_sources", "planner_client", "io_core"),
 }
 # The ways up: a client opens an embedded planner when it is made, and a transport holds it; an engine's
-# frame is written by that engine's adapter.
+# frame is written by that engine's adapter, and a read comes in an engine's form by the same.
 MAY_REACH_UP: dict[str, tuple[str, tuple[When, ...]]] = {
     "planner_client.client": ("planner_client.server", ("called", "types")),
     "planner_client.transport": ("planner_client.server", ("types",)),
     "planner_client.writing": ("deltacat_sources", ("called",)),
+    "planner_client.forms": ("deltacat_sources", ("called",)),
 }
 OURS = (*PACKAGES, "benchmarks", "tests")
 ENGINES = {"polars", "daft", "ray", "torch"}
@@ -55,6 +56,7 @@ LONGEST_MODULE = 600
 LONG_FUNCTIONS = {
     # The protocol's parameters, each of them documented.
     "planner_client.plans:Plans.plan",
+    "planner_client.reads:Reads.read",
     "planner_client.tables:Tables.create_table",
     "planner_client.writing:Writing.write",
 }

@@ -126,12 +126,13 @@ class TableSource(DataSource):
         """The number of rows, from the plan alone where it knows the dead ones."""
         mode = pushdowns._to_pypushdowns().aggregation_count_mode()  # noqa: SLF001  # as Daft's own sources do
         filtered = pushdowns.filters is not None or pushdowns.partition_filters is not None
-        if mode != CountMode.All or not pushdowns.columns or filtered:
+        if mode != CountMode.All or filtered:
             raise UnsupportedError(
                 f"daft {daft.__version__} pushed {pushdowns.aggregation} into a scan; "
                 "install daft>=0.7.26,<0.8"
             )
-        name = pushdowns.columns[0]
+        # Of a table with one column Daft pushes no projection.
+        name = (pushdowns.columns or self.arrow_schema.names)[0]
         if self._scan is not None and not self._header.requires_merge:
             header = self._scan.header()
             return CountTask(name, header, header.total_records)

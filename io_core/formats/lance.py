@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from io_core.formats.content import FileRef
     from io_core.storage import Storage
 
-__all__ = ["batches", "hold", "schema_of", "size", "write"]
+__all__ = ["batches", "dataset", "hold", "schema_of", "size", "write"]
 
 
 _FLAT_VALUES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
@@ -87,7 +87,12 @@ def _where(path: str, storage: Storage) -> dict[str, Any]:
     return {"uri": f"s3://{object_key(path)}", "storage_options": options}
 
 
-def _opened(path: str, storage: Storage) -> Any:
+def dataset(path: str, storage: Storage) -> Any:
+    """Pylance's own dataset at a path, whose reads check what they decode.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     if not any(storage.files_below(path)):
         raise FileNotFoundError(path)
     pylance = _pylance()
@@ -99,16 +104,16 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
     """Read some columns piece by piece; see `io_core.formats.read_batches`."""
     if file.encoding != "identity":
         raise UnsupportedError(f"{file.path}: a Lance dataset has no encoding, {file.encoding!r}")
-    dataset = _opened(file.path, storage)
+    opened = dataset(file.path, storage)
     with _panics_are_errors():
-        names = dataset.schema.names
+        names = opened.schema.names
         found = names if columns is None else [c for c in columns if c in names]
         if not found:
-            yield without_columns(dataset.count_rows())
+            yield without_columns(opened.count_rows())
             return
         asked = {name: f"`{name}`" for name in found}
-        yield dataset.schema.empty_table().select(found)
-        for batch in dataset.to_batches(columns=asked):
+        yield opened.schema.empty_table().select(found)
+        for batch in opened.to_batches(columns=asked):
             batch.validate(full=True)
             yield pa.Table.from_batches([batch])
 
@@ -137,7 +142,7 @@ def write(table: pa.Table, path: str, *, storage: Storage = LOCAL) -> None:
 
 def schema_of(path: str, storage: Storage) -> pa.Schema:
     """A dataset's own schema."""
-    found = _opened(path, storage).schema
+    found = dataset(path, storage).schema
     assert isinstance(found, pa.Schema)
     return found
 

@@ -16,13 +16,15 @@ ARROW_STREAM = "application/vnd.apache.arrow.stream"
 class PlanRequest(Request, frozen=True, kw_only=True):
     """What to plan.
 
-    `max_files` and `file_offset` page the plan's files. This project's additions: `snapshot`, a
-    place in the catalog's one sequence; `plan_token`, which a plan carries and which pins later
-    pages of the same question to its snapshot; `row_limit`, enough rows for a scan without
-    predicate and merge; `since` (a snapshot) or `since_as_of` (nanoseconds since the epoch), which
-    ask for the files that were added after it; `delete_sets`, which says that the caller knows what
-    to do with files' dead rows: where the planner knows them, it lists data files alone, and rules
-    them out by the whole predicate.
+    `max_files` and `file_offset` page the plan's files. `preferred_root` asks for the files of a
+    replica, `recipe_hash` for a shard manifest: this planner has neither, others may.
+
+    This project's additions: `snapshot`, a place in the catalog's one sequence; `plan_token`, which a
+    plan carries and which pins later pages of the same question to its snapshot; `row_limit`, enough
+    rows for a scan without predicate and merge; `since` (a snapshot) or `since_as_of` (nanoseconds
+    since the epoch), which ask for the files that were added after it; `delete_sets`, which says that
+    the caller knows what to do with files' dead rows: where the planner knows them, it lists data files
+    alone, and rules them out by the whole predicate.
     """
 
     namespace: str
@@ -37,6 +39,8 @@ class PlanRequest(Request, frozen=True, kw_only=True):
     max_files: Query[int | None] = None
     include_column_stats: Query[bool] = False
     include_files: Query[bool] = True
+    preferred_root: Query[str | None] = None
+    recipe_hash: Query[str | None] = None
     snapshot: Query[int | None] = None
     plan_token: Query[str | None] = None
     row_limit: Query[int | None] = None

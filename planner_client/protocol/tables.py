@@ -184,6 +184,11 @@ class TableVersion(msgspec.Struct, frozen=True, omit_defaults=True):
     table_version: str
     lifecycle_state: str | None = None
 
+    @property
+    def version(self) -> str:
+        """Its name, in short."""
+        return self.table_version
+
 
 class TableHistory(Request, frozen=True, kw_only=True):
     """Whose history to list, how many commits at most, after which page; without a limit all.
