@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner_client.adding import Adding
 from planner_client.calls import new_operation
+from planner_client.changing import Changing
 from planner_client.inline import Inline
 from planner_client.later import LaterCatalog
 from planner_client.namespaces import Namespaces
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
-class Catalog(Namespaces, Tables, Inline, Reads, Adding, LaterCatalog):
+class Catalog(Namespaces, Tables, Inline, Reads, Changing, LaterCatalog):
     """What can be done with a catalog. Every mutation happens once, however often it is sent."""
 
     def list_catalogs(self) -> list[CatalogInfo]:

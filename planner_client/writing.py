@@ -14,9 +14,9 @@ from io_core.schema import encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink
 from planner_client.calls import built, new_operation
 from planner_client.heartbeat import heartbeating
-from planner_client.plans import Plans
 from planner_client.rows import engine_of, rows_of
-from planner_client.writes import Writes
+from planner_client.updating import Updates
+from planner_client.within import Within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from io_core.model import WriteEntry, WriteMode, WriteSession
+    from io_core.plan import ReadPlan
     from planner_client.rows import Rows
     from planner_client.transaction import Transaction
 
-__all__ = ["Writing"]
+__all__ = ["Asked", "Writing"]
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """Where rows are to go, and how. `create` is what to make the table with, besides its schema."""
 
     table: TableRef
@@ -46,10 +47,11 @@ class _Asked(NamedTuple):
 
     @property
     def creates(self) -> bool:
+        """Whether the table is made where it is absent."""
         return self.mode in ("auto", "create")
 
 
-class Writing(Plans, Writes):
+class Writing(Within):
     """Rows into tables."""
 
     def write(
@@ -66,6 +68,7 @@ class Writing(Plans, Writes):
         create_if_missing: Mapping[str, Any] | None = None,
         format: str = "parquet",  # the protocol's name
         schema: pa.Schema | None = None,
+        update_columns: str | Sequence[str] | None = None,
         table_version: str | None = None,
         max_rows_per_file: int | None = None,
         transaction: Transaction | None = None,
@@ -93,6 +96,9 @@ class Writing(Plans, Writes):
             create_if_missing: What else to make it with, in the protocol's words.
             format: Of the files. Formats without types (csv, tsv, psv, json) make schemaless tables.
             schema: The columns to take, and their types; a NumPy array without names needs it.
+            update_columns: Change these columns alone, of the rows whose merge keys the data brings:
+                what else they hold is read and kept, in one transaction; keys that the table lacks
+                become new rows. The data is held in memory. For the modes merge and auto.
             table_version: None means the latest active one.
             max_rows_per_file: Where files roll, if their size has not made them roll before.
             transaction: See `Client.transaction`.
@@ -111,7 +117,7 @@ class Writing(Plans, Writes):
         given = {"partition_scheme": partition_scheme, "sort_scheme": sort_scheme}
         create = {**(create_if_missing or {})}
         create |= {name: scheme for name, scheme in given.items() if scheme is not None}
-        asked = _Asked(
+        asked = Asked(
             TableRef(namespace, table, table_version),
             mode,
             format,
@@ -122,9 +128,45 @@ class Writing(Plans, Writes):
             transaction,
             catalog,
         )
+        if update_columns is not None:
+            names = [update_columns] if isinstance(update_columns, str) else list(update_columns)
+            if mode not in ("auto", "merge"):
+                raise SchemaValidationError(
+                    f"update_columns merges: it does not go with mode {mode!r}"
+                )
+            return self._update(rows_of(data, schema), names, asked)
         return self._by_engine(data, asked, schema) or self._by_arrow(rows_of(data, schema), asked)
 
-    def _by_engine(self, data: Any, asked: _Asked, schema: pa.Schema | None) -> WriteSession | None:
+    def _update(self, rows: Rows, columns: Sequence[str], asked: Asked) -> WriteSession:
+        """Write rows that bring some columns; see `write`."""
+        ref = asked.table
+        with self._within(asked.transaction, asked.catalog, f"update {ref}") as (found, is_own):
+
+            def plan(**more: Any) -> ReadPlan:
+                return self.plan(
+                    namespace=ref.namespace,
+                    table=ref.table,
+                    table_version=ref.table_version,
+                    transaction=found,
+                    **more,
+                )
+
+            updates = Updates(rows, plan(include_files=False), columns)
+            merged = updates.merged(
+                lambda: plan(filter_predicate=updates.predicate, delete_sets=True)
+            )
+            session = self._staged(
+                ref,
+                "merge",
+                found,
+                lambda sink: sink.write_batches(merged),
+                rows_per_file=asked.rows_per_file,
+            )
+        if not is_own:
+            return session
+        return self.get_write_session(session.session_id, catalog=session.catalog)
+
+    def _by_engine(self, data: Any, asked: Asked, schema: pa.Schema | None) -> WriteSession | None:
         """Let a frame's own engine write it; None where there is none, or it cannot write this.
 
         Any: an engine's frame.
@@ -158,7 +200,7 @@ class Writing(Plans, Writes):
         # None where there are no rows: they are written as others that are none.
         return write_dataset(data, asked.table, **options)
 
-    def _by_arrow(self, rows: Rows, asked: _Asked) -> WriteSession:
+    def _by_arrow(self, rows: Rows, asked: Asked) -> WriteSession:
         create = None
         if asked.creates:
             create = creation_of(rows.schema, asked.partition_by, asked.merge_keys) | asked.create

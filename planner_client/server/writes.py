@@ -7,8 +7,6 @@ its session is bound to a transaction, when that commits.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -18,7 +16,6 @@ import pyarrow.compute as pc
 from io_core.errors import (
     AlreadyExistsError,
     ConcurrentModificationError,
-    DataFileError,
     RequestRejectedError,
     SchemaValidationError,
 )
@@ -26,7 +23,6 @@ from io_core.formats import schema_of_file
 from io_core.literal import dump_array, load_array
 from io_core.partition import value_type
 from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_schema
-from io_core.storage import local_path
 from planner_client.protocol.tables import CreateTable
 from planner_client.protocol.writes import CommitRequest
 from planner_client.server.catalog import (
@@ -43,11 +39,12 @@ from planner_client.server.partitions import fold_partitions
 from planner_client.server.segments import NewFiles, add_files, stats_columns
 from planner_client.server.sessions import Kept, delta_type, find_existing, keep, opened
 from planner_client.server.staged import StagedInStore
+from planner_client.server.staged_locally import StagedLocally
 from planner_client.server.statistics import known_counts
 from planner_client.server.store import AT, View, latest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     import apsw
 
@@ -73,9 +70,7 @@ __all__ = [
 ]
 
 
-# Of one file: more are a mistake, and totals of many such files would not fit 64 bits.
-_MOST_ROWS = 2**40
-_MOST_BYTES = 2**50
+_REPLACING = ("replace", "replace_partition")
 
 
 class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -193,14 +188,9 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
     """
     kept = opened(write.db, request, write.clock_ns())
     entries, session = request.entries, kept.session
-    place: _Place | StagedInStore = (
-        _Place(session.data_dir, external=kept.external)
-        if planner.place is None
-        else StagedInStore(planner.place, session, external=kept.external)
-    )
-    sizes = [place.size(entry, session.format) for entry in entries]
     paths = [planner.relative(entry.path) for entry in entries]
     _check_distinct(paths)
+    sizes = _sizes(planner, kept, entries, paths, write.view)
     if kept.infer and entries:
         kept = _inferred(kept, entries[0], planner.storage)
     if unknown := files_to_look_into(kept.session, entries):
@@ -235,77 +225,46 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
     )
 
 
-class _Place:
-    """Where a session's files may be."""
+def _sizes(
+    planner: EmbeddedPlanner,
+    kept: Kept,
+    entries: Sequence[WriteEntry],
+    paths: Sequence[str],
+    view: View,
+) -> list[int]:
+    """Each file's size, after making sure that it may be where it is.
 
-    def __init__(self, data_dir: str, *, external: bool) -> None:
-        self._data_dir = data_dir
-        self._inside = os.path.normpath(local_path(data_dir)) + os.sep
-        self._external = external
-        # Directories that no link leads out of.
-        self._sound: set[str] = set()
+    What replaces rows of a table may keep the table's own files, wherever they are.
+    """
+    session = kept.session
 
-    def size(self, entry: WriteEntry, format: str) -> int:
-        """The file's size, after making sure that it is where and what the entry says."""
-        path = os.path.normpath(local_path(entry.path))
-        if not os.path.isabs(path):
-            raise RequestRejectedError(
-                f"entry {entry.path} is a relative path: name it from the root"
-            )
-        if not self._external and not path.startswith(self._inside):
-            raise RequestRejectedError(
-                f"entry {entry.path} is not below the session's data_dir {self._data_dir}"
-            )
-        if not self._external:
-            self._check_real(entry, path)
-        if not 0 <= entry.record_count <= _MOST_ROWS:
-            raise RequestRejectedError(
-                f"entry {entry.path}: record_count {entry.record_count} is not in 0 to {_MOST_ROWS}"
-            )
-        return _size(entry, path, format)
+    def place(*, external: bool) -> StagedLocally | StagedInStore:
+        if planner.place is None:
+            return StagedLocally(session.data_dir, external=external)
+        return StagedInStore(planner.place, session, external=external)
 
-    def _check_real(self, entry: WriteEntry, path: str) -> None:
-        """Raise where a link leads out of the session's directory, or stands in its place."""
-        folder = os.path.dirname(path)
-        if folder in self._sound and not os.path.islink(path):
-            return
-        # Where the catalog keeps its data may be a link; what belongs to the session is none.
-        data, *own = os.path.normpath(self._inside).rsplit(os.sep, 2)
-        inside = os.path.join(os.path.realpath(data), *own)
-        if not os.path.realpath(path).startswith(inside + os.sep):
-            raise RequestRejectedError(
-                f"entry {entry.path} is a link that leads out of the session's data_dir"
-            )
-        self._sound.add(folder)
+    own: Container[str] = ()
+    inside = planner.relative(session.data_dir) + "/"
+    if session.mode in _REPLACING and not all(path.startswith(inside) for path in paths):
+        own = _own_files(planner, view, session)
+    strict, lenient = place(external=kept.external), place(external=True)
+    return [
+        (lenient if path in own else strict).size(entry, session.format)
+        for entry, path in zip(entries, paths, strict=True)
+    ]
 
 
-def _size(entry: WriteEntry, path: str, format: str) -> int:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise DataFileError(f"staged file {entry.path} cannot be read: {error.strerror}") from None
-    if stat.S_ISDIR(found.st_mode) and format == "lance":
-        # A dataset; what counts as its length is its writer's business.
-        size = entry.content_length or _tree_size(path)
-        if not 0 <= size <= _MOST_BYTES:
-            raise DataFileError(f"staged dataset {entry.path}: no dataset has {size} bytes")
-        return size
-    if not stat.S_ISREG(found.st_mode):
-        raise DataFileError(f"staged file {entry.path} is no regular file")
-    if entry.content_length not in (None, found.st_size):
-        raise DataFileError(
-            f"staged file {entry.path} has {found.st_size} bytes, "
-            f"its entry says {entry.content_length}"
-        )
-    return found.st_size
-
-
-def _tree_size(path: str) -> int:
-    return sum(
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(path)
-        for name in names
+def _own_files(planner: EmbeddedPlanner, view: View, session: WriteSession) -> frozenset[str]:
+    """The files that the session's table has now."""
+    asked = CreateTable(
+        namespace=session.namespace, table=session.table, table_version=session.table_version
     )
+    version = find_existing(view, asked)
+    if version is None:
+        return frozenset()
+    columns = planner.columns.get(view, version)
+    rows = columns.live(view, slice(None)).nonzero()[0]
+    return frozenset(columns.paths(view, rows).to_pylist())
 
 
 def _check_distinct(paths: Sequence[str]) -> None:
@@ -384,7 +343,7 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
     """
     session = prepared.kept.session
     version, delta = _target(write, prepared.kept)
-    if prepared.kept.external and session.mode not in ("replace", "replace_partition"):
+    if session.mode not in _REPLACING and prepared.kept.external:
         _check_absent(planner, write.view, version, prepared.path)
     kind: Kind = "upsert" if delta == "delete" else delta
     if session.mode == "replace":
