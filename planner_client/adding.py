@@ -59,7 +59,7 @@ class Adding(Writing):
                 partition, by its path (`day=2024-05-01/`) or its statistics (one value in all rows).
             create_if_missing: What else to make it with, in the protocol's words.
             table_version: None means the latest active one.
-            progress: Whether to show a bar; None shows one in a terminal.
+            progress: Whether to show a bar (extra `progress`); None shows one in a terminal.
             transaction: See `Client.transaction`.
             catalog: None means the client's own.
 

@@ -15,7 +15,6 @@ from urllib.parse import unquote
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from io_core.errors import DataFileError, SchemaValidationError
 from io_core.formats.parquet import Footer, entry_from, footer_of
@@ -110,7 +109,7 @@ def footers_of(paths: Sequence[str], storage: Storage, *, progress: bool | None)
     Args:
         paths: Which files.
         storage: How they are reached.
-        progress: Whether to show a bar; None shows one in a terminal.
+        progress: Whether to show a bar (extra `progress`); None shows one in a terminal.
 
     Raises:
         DataFileError: A file is missing or no Parquet; names it.
@@ -124,20 +123,23 @@ def footers_of(paths: Sequence[str], storage: Storage, *, progress: bool | None)
         except (pa.ArrowException, OSError) as error:
             raise DataFileError(f"file {path} cannot be read as Parquet: {error}") from error
 
-    off = None if progress is None else not progress
-    with (
-        concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool,
-        tqdm(total=len(paths), desc="footers", unit=" files", disable=off) as bar,
-    ):
-        found = []
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
-            for one in pool.map(read, paths):
-                found.append(one)
-                bar.update()
+            return list(_counted(pool.map(read, paths), len(paths), progress=progress))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return found
+
+
+def _counted(found: Iterator[Found], total: int, *, progress: bool | None) -> Iterator[Found]:
+    """The same, counted by a bar; without tqdm (the extra `progress`) by none."""
+    try:
+        # Late: an extra.
+        from tqdm import tqdm
+    except ImportError:
+        return found
+    off = None if progress is None else not progress
+    return iter(tqdm(found, total=total, desc="footers", unit=" files", disable=off))
 
 
 def common_schema(found: Sequence[Found]) -> pa.Schema:
