@@ -68,7 +68,7 @@ test-full: $(FOR_TEST) ## All of it, property tests at their full counts
 	@echo '==> tests: all, property tests at their full counts'
 	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
 
-bench: $(BENCH) $(call client,compat) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
+bench: $(BENCH) $(call client,compat) $(STORE_MADE) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
 	@$(RUN)/python -m benchmarks all $(ARGS)
 
 lint: $(FOR_DEV) ## Formatting, ruff, mypy --strict and codespell

@@ -6,7 +6,6 @@ __all__ = ["BENCHMARKS"]
 
 # A new benchmark is one module and one line here.
 BENCHMARKS: dict[str, str] = {
-    "scan": "benchmarks.scan",
     "polars": "benchmarks.polars",
     "daft": "benchmarks.daft",
     "plan": "benchmarks.plan",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
@@ -60,6 +60,35 @@ class Fixture:
         with open(f"{self.root}/{name}.json", "w", encoding="utf-8") as file:
             json.dump(value, file)
 
+    @property
+    def options(self) -> dict[str, str] | None:
+        """`storage_options` of the readers; None for local files. Keys are the environment's."""
+        store = self.recall("store")
+        if store is None:
+            return None
+        return {
+            "aws_access_key_id": os.environ["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": os.environ["AWS_SECRET_ACCESS_KEY"],
+            "aws_region": "us-east-1",
+            "aws_endpoint_url": store["url"],
+            "aws_allow_http": str(store["url"].startswith("http://")).lower(),
+            "aws_virtual_hosted_style_request": "false",
+        }
+
+    @property
+    def iceberg_options(self) -> dict[str, str]:
+        """What pyiceberg calls the same."""
+        options = self.options
+        if options is None:
+            return {}
+        return {
+            "s3.endpoint": options["aws_endpoint_url"],
+            "s3.access-key-id": options["aws_access_key_id"],
+            "s3.secret-access-key": options["aws_secret_access_key"],
+            "s3.region": options["aws_region"],
+            "s3.force-virtual-addressing": "False",
+        }
+
 
 @dataclass(frozen=True)
 class Side:
@@ -81,14 +110,20 @@ class Side:
     ours: bool = False
 
 
-def _open_parquet(fixture: Fixture) -> tuple[list[str], dict[str, pl.DataType]]:
-    files = fixture.recall("files")
-    return files, pl.read_parquet_schema(files[0])
+_Options: TypeAlias = "dict[str, str] | None"
 
 
-def _scan_parquet(handle: tuple[list[str], dict[str, pl.DataType]]) -> pl.LazyFrame:
-    files, schema = handle
-    return pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+def _open_parquet(fixture: Fixture) -> tuple[list[str], pl.Schema, _Options]:
+    files, options = fixture.recall("files"), fixture.options
+    first = pl.scan_parquet(files[0], glob=False, storage_options=options)
+    return files, first.collect_schema(), options
+
+
+def _scan_parquet(handle: tuple[list[str], pl.Schema, _Options]) -> pl.LazyFrame:
+    files, schema, options = handle
+    return pl.scan_parquet(
+        files, schema=schema, glob=False, hive_partitioning=False, storage_options=options
+    )
 
 
 def _load_delta() -> object:
@@ -100,17 +135,30 @@ def _load_delta() -> object:
 def _open_delta(fixture: Fixture) -> Any:  # Any: deltalake's types are not checked here
     import deltalake
 
-    return deltalake.DeltaTable(fixture.recall("delta"))
+    options = fixture.options
+    return deltalake.DeltaTable(fixture.recall("delta"), storage_options=options), options
+
+
+def _scan_delta(handle: Any) -> pl.LazyFrame:  # Any: deltalake's types are not checked here
+    table, options = handle
+    return pl.scan_delta(table, storage_options=options)
 
 
 def register_delta(fixture: Fixture, data_dir: str) -> None:
     """Make the files under `data_dir` a Delta table, with statistics, and checkpoint its log."""
     import deltalake
 
+    options = fixture.options
+    if options is not None:
+        # One process writes, and the store need not know conditional requests.
+        options |= {"aws_s3_allow_unsafe_rename": "true"}
     deltalake.convert_to_deltalake(
-        data_dir, configuration={"delta.dataSkippingNumIndexedCols": "-1"}, collect_stats=True
+        data_dir,
+        configuration={"delta.dataSkippingNumIndexedCols": "-1"},
+        collect_stats=True,
+        storage_options=options,
     )
-    deltalake.DeltaTable(data_dir).create_checkpoint()
+    deltalake.DeltaTable(data_dir, storage_options=options).create_checkpoint()
     fixture.remember("delta", data_dir)
 
 
@@ -128,17 +176,26 @@ def _open_iceberg(fixture: Fixture) -> Any:  # Any: pyiceberg's types are not ch
     from pyiceberg.table import StaticTable
 
     _load_iceberg()
-    return StaticTable.from_metadata(fixture.recall("iceberg"))
+    table = StaticTable.from_metadata(fixture.recall("iceberg"), fixture.iceberg_options)
+    return table, fixture.options
+
+
+def _scan_iceberg(handle: Any) -> pl.LazyFrame:  # Any: pyiceberg's types are not checked here
+    table, options = handle
+    return pl.scan_iceberg(table, storage_options=options)
 
 
 def register_iceberg(fixture: Fixture, files: list[str], schema: pa.Schema) -> None:
     """Add the files to a new table of a SQLite catalog, in one commit."""
     from pyiceberg.catalog.sql import SqlCatalog
 
-    warehouse = f"{fixture.root}/iceberg"
-    os.makedirs(warehouse)
+    store = fixture.recall("store")
+    place = f"file://{fixture.root}" if store is None else store["place"]
     catalog = SqlCatalog(
-        "bench", uri=f"sqlite:///{warehouse}/catalog.db", warehouse=f"file://{warehouse}"
+        "bench",
+        uri=f"sqlite:///{fixture.root}/iceberg.db",
+        warehouse=f"{place}/iceberg",
+        **fixture.iceberg_options,
     )
     catalog.create_namespace("bench")
     table = catalog.create_table(TABLE, schema)
@@ -176,7 +233,7 @@ SIDES = (
     Side("ours", _load_ours, _open_embedded, _scan_ours, ours=True),
     Side("ours http", _load_ours, _open_http, _scan_ours, ours=True),
     Side("parquet", lambda: pl, _open_parquet, _scan_parquet),
-    Side("delta", _load_delta, _open_delta, pl.scan_delta),
-    Side("iceberg", _load_iceberg, _open_iceberg, pl.scan_iceberg),
+    Side("delta", _load_delta, _open_delta, _scan_delta),
+    Side("iceberg", _load_iceberg, _open_iceberg, _scan_iceberg),
 )
 OURS = tuple(side.name for side in SIDES if side.ours)

@@ -1,44 +1,41 @@
 """What do Polars' scans, merges and sinks of a table cost, beside Polars' own over the same files?
 
-Scans are those of `benchmarks.scan`: three modes, beside `scan_parquet`, `scan_delta` and
-`scan_iceberg`. Merges read a keyed table of which 10 % of the rows were upserted and 1 % deleted:
-with the dead rows known (`ours`), and with a plan that knows none of them, so that Polars merges
-(`ours cold`), beside a plain scan of the same columns and the keys. Sinks write rows that a generator
-makes, each in a new process, beside `sink_parquet`.
+Scans of files on disk, and of fewer on a real S3 (OpenStack Swift on loopback, which the tests run
+too), beside `scan_parquet`, `scan_delta` and `scan_iceberg`; `benchmarks.polars_merges` and
+`benchmarks.polars_sinks` say what those do.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import polars as pl
-from polars.io.plugins import register_io_source
-
-from benchmarks import harness, scan
-from benchmarks.harness import Sample, progress
-from benchmarks.keyed import WHERE, make_keyed
-from benchmarks.peers import PACKAGES, SIDES, Fixture
-from benchmarks.report import Report, Row, Target
+from benchmarks import harness
+from benchmarks.peers import PACKAGES, Fixture
+from benchmarks.polars_merges import merges
+from benchmarks.polars_scans import QUERIES, measured, opened
+from benchmarks.polars_sinks import sinks
+from benchmarks.report import Figure, Report, Row, Target
+from benchmarks.scan import ROWS_PER_FILE, SCHEMA, build
 from benchmarks.serving import serving
+from tests.object_store.store import KEYS, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    from collections.abc import Iterator
 
 __all__ = ["Size", "measure", "run"]
 
-_OURS = ("ours", "ours http", "ours cold")
-_BATCH = 500_000
-_SINK_SCHEMA = {"id": pl.Int64(), "day": pl.Date(), "value": pl.Float64(), "text": pl.String()}
+_STORED = "S3: "
+_ON_S3 = ("point on id", "two days, a region", "head(10)", "sum of a column", "max of all columns")
 
 
 class Size(NamedTuple):
     """How much is measured."""
 
     files: int
+    stored_files: int
     keyed_rows: int
     sink_rows: int
     rounds: int
@@ -50,167 +47,59 @@ def run(*, quick: bool = False) -> Report:
     Args:
         quick: A tenth of the data and 3 rounds in place of 9.
     """
-    return measure(
-        Size(200, 200_000, 2_000_000, 3) if quick else Size(2_000, 4_000_000, 20_000_000, 9)
-    )
+    if quick:
+        return measure(Size(200, 20, 200_000, 2_000_000, 3))
+    return measure(Size(2_000, 200, 4_000_000, 20_000_000, 9))
 
 
 def measure(size: Size) -> Report:
-    """The same for a size; without files nothing but merges and sinks."""
+    """The same for a size; of what there is nothing of, nothing is measured."""
     rows: list[Row] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
         if size.files:
-            fixture = scan.build(root, size.files)
+            fixture = build(f"{root}/local", size.files)
             with serving(fixture.catalog) as server:
-                served = Fixture(root, server.url)
-                rows += scan.measured(served, SIDES, size.files, size.rounds)
-        rows += _merges(f"{root}/keyed", size)
-        rows += _sinks(root, size)
+                served = Fixture(fixture.root, server.url)
+                rows += measured(served, size.files, size.rounds)
+                figures += opened(served, size.files)
+        if size.stored_files:
+            rows += _stored(root, size)
+        rows += merges(f"{root}/keyed", size.keyed_rows, size.rounds)
+        rows += sinks(root, size.sink_rows, size.rounds)
     return Report(
         name="polars",
-        about=f"Polars over {size.files} files, {size.keyed_rows:,} keyed rows, "
-        f"{size.sink_rows:,} rows written",
+        about=f"Polars over {size.files:,} files ({size.stored_files:,} on S3) of {ROWS_PER_FILE:,} "
+        f"rows and {len(SCHEMA)} columns, {size.keyed_rows:,} keyed rows, {size.sink_rows:,} rows "
+        "written",
         sides=list(dict.fromkeys(name for row in rows for name in row.timings)),
         machine=harness.machine(),
         versions=harness.versions(PACKAGES),
         rows=rows,
-        targets=list(_targets(rows)),
+        figures=figures,
+        targets=[*_targets(rows), *_counted(figures)],
     )
 
 
-# --- merges -------------------------------------------------------------------------------------
-
-
-class _Question(NamedTuple):
-    """A query of the keyed table, and the columns that a plain scan reads for it beside the key."""
-
-    name: str
-    ask: Callable[[pl.LazyFrame], pl.LazyFrame]
-
-
-_QUESTIONS = (
-    _Question("one column", lambda f: f.select(pl.col("value").sum())),
-    _Question("all columns", lambda f: f.select(pl.all().max())),
-    _Question("point on the key", lambda f: f.filter(pl.col("id") == 77).select(pl.all().max())),
-    _Question("selective", lambda f: f.filter(pl.col("n0") < 1_000).select(pl.all().max())),
-)
-
-
-def _merges(root: str, size: Size) -> Iterator[Row]:
-    from deltacat_sources.polars import scan_deltacat
-    from planner_client import Client
-
-    client = Client(root)
-    make_keyed(client, size.keyed_rows)
-    plan = client.catalog.plan(**WHERE)
-    files = [
-        path
-        for path, kind in zip(plan.paths, plan.column("delta_type"), strict=True)
-        if kind != "delete"
-    ]
-    plain = pl.scan_parquet(files, glob=False, hive_partitioning=False)
-    for question in _QUESTIONS:
-        known = question.ask(scan_deltacat("bench.keyed", planner=client))
-        beside = question.ask(plain)
-        if question.name == "one column":
-            beside = plain.select(pl.col("value").sum(), pl.col("id").sum())
-
-        def cold(ask: Callable[[pl.LazyFrame], pl.LazyFrame] = question.ask) -> pl.LazyFrame:
-            # A frame remembers what it found dead.
-            return ask(scan_deltacat("bench.keyed", plan=plan))
-
-        assert known.collect().equals(cold().collect()), question.name
-        calls = {
-            "ours": _collecting(known.lazy),
-            "ours cold": _collecting(cold),
-            "parquet": _collecting(beside.lazy),
-        }
-        progress(f"merge, {question.name}")
-        timings = harness.interleave(calls, size.rounds)
-        yield Row.compare(f"merge: {question.name}", "reused frame", timings, _OURS, "equal")
-
-
-def _collecting(frame: Callable[[], pl.LazyFrame]) -> Callable[[], Sample]:
-    return lambda: harness.measure(lambda: frame().collect(engine="streaming"))
-
-
-# --- sinks --------------------------------------------------------------------------------------
-
-
-def _made(rows: int) -> pl.LazyFrame:
-    """Rows that are made when they are asked for, so that no side reads anything."""
-
-    def batches(columns: list[str] | None, *_pushed: object) -> Iterator[pl.DataFrame]:
-        for start in range(0, rows, _BATCH):
-            yield _batch(start, min(start + _BATCH, rows)).select(columns or pl.all())
-
-    return register_io_source(batches, schema=_SINK_SCHEMA)
-
-
-def _batch(start: int, end: int) -> pl.DataFrame:
-    number = pl.int_range(start, end, dtype=pl.Int64, eager=True)
-    return pl.DataFrame(
-        {
-            "id": number,
-            "day": (number % 365).cast(pl.Int32).cast(pl.Date),
-            "value": (number * 7919 % 10_007).cast(pl.Float64),
-            "text": "row " + (number % 1_000).cast(pl.String),
-        }
-    )
-
-
-def _sinks(root: str, size: Size) -> Iterator[Row]:
-    calls = {
-        side: _sinking(side, f"{root}/sink-{side}", size.sink_rows) for side in ("ours", "parquet")
-    }
-    progress(f"sinking {size.sink_rows:,} rows")
-    timings = harness.interleave(calls, max(size.rounds // 3, 1), warm_up=False)
-    yield Row.compare("sink", "new process", timings, _OURS, "all rows are there")
-
-
-def _sinking(side: str, folder: str, rows: int) -> Callable[[], Sample]:
-    return lambda: harness.in_new_process("benchmarks.polars", [side, folder, str(rows)], Sample)
-
-
-def _child(side: str, folder: str, rows: str) -> None:
-    """Write the rows in this process, which is new; print the sample."""
-    frame = _made(int(rows))
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder)) as target:
-        write = _writing(side, target)
-        # The first one imports, which does not count.
-        write(_made(1_000), "few")
-        sample = harness.measure(lambda: write(frame, "many"))
-        found = pl.scan_parquet(f"{target}/**/*.parquet").select(pl.len()).collect().item() - 1_000
-    assert found == int(rows), f"{side} wrote {found} rows of {rows}"
-    harness.print_sample(sample)
-
-
-def _writing(side: str, target: str) -> Callable[[pl.LazyFrame, str], object]:
-    """What writes a frame under a name below the directory."""
-    if side == "ours":
-        from deltacat_sources.polars import sink_deltacat
-        from planner_client import Client
-
-        client = Client(f"{target}/catalog")
-        return lambda frame, name: sink_deltacat(frame, f"bench.{name}", planner=client)
-
-    def sink(frame: pl.LazyFrame, name: str) -> None:
-        os.makedirs(f"{target}/{name}")
-        split = pl.PartitionBy(
-            f"{target}/{name}",
-            max_rows_per_file=1_000_000,
-            approximate_bytes_per_file=128 * 2**20,
-        )
-        frame.sink_parquet(split, engine="streaming")
-
-    return sink
+def _stored(root: str, size: Size) -> Iterator[Row]:
+    # Where every side's new processes find them, too.
+    os.environ |= KEYS
+    shared = Path(root, "store")
+    shared.mkdir()
+    queries = [query for query in QUERIES if query.name in _ON_S3]
+    with joined(shared) as store:
+        fixture = build(f"{root}/stored", size.stored_files, store)
+        with serving(fixture.catalog) as server:
+            served = Fixture(fixture.root, server.url)
+            rounds = max(size.rounds // 3, 1)
+            yield from measured(served, size.stored_files, rounds, queries=queries, place=_STORED)
 
 
 # --- targets ------------------------------------------------------------------------------------
 
 
 class _Bar(NamedTuple):
-    """An upper bound of one of our sides over one or the best of others, in one row."""
+    """An upper bound of one of our sides over the best of some others, in one mode of a metric."""
 
     metric: str
     mode: str
@@ -219,13 +108,23 @@ class _Bar(NamedTuple):
     most: float
 
 
-_OPENED = ("delta", "iceberg")
+def _scan_bars(place: str) -> Iterator[_Bar]:
+    reopened = ("delta", "iceberg")
+    for side in ("ours", "ours http"):
+        for metric in ("point on id", "two days, a region"):
+            name = f"{place}{metric}"
+            yield _Bar(name, "new process", side, reopened, 1 / 5)
+            yield _Bar(name, "opened anew", side, reopened, 1 / 5)
+            yield _Bar(name, "held handle", side, reopened, 1 / 2)
+            yield _Bar(name, "reused frame", side, reopened, 1.0)
+        for metric in ("sum of a column", "max of all columns"):
+            for mode in ("held handle", "reused frame"):
+                yield _Bar(f"{place}{metric}", mode, side, ("parquet",), 1.03)
+
+
 _BARS = (
-    *(_Bar("point on id", "new process", s, _OPENED, 1 / 5) for s in ("ours", "ours http")),
-    *(_Bar("point on id", "held handle", s, _OPENED, 1 / 2) for s in ("ours", "ours http")),
-    *(_Bar("point on id", "reused frame", s, _OPENED, 1.0) for s in ("ours", "ours http")),
-    _Bar("sum of a column", "reused frame", "ours http", ("parquet",), 1.03),
-    _Bar("max of all columns", "reused frame", "ours http", ("parquet",), 1.03),
+    *_scan_bars(""),
+    *_scan_bars(_STORED),
     _Bar("merge: one column", "reused frame", "ours", ("parquet",), 1.3),
     _Bar("merge: all columns", "reused frame", "ours", ("parquet",), 1.3),
     _Bar("merge: one column", "reused frame", "ours cold", ("parquet",), 3.0),
@@ -244,12 +143,16 @@ def _targets(rows: list[Row]) -> Iterator[Target]:
         best = min(others, key=lambda name: timings[name].wall_ms)
         ratio = timings[bar.side].wall_ms / timings[best].wall_ms
         name = f"{bar.metric}, {bar.mode}, {bar.side}"
-        yield Target(name, best, f"{bar.most:.2f}x", f"{ratio:.2f}x", ratio <= bar.most)
+        yield Target(name, best, f"<= {bar.most:.2f}x", f"{ratio:.2f}x", ratio <= bar.most)
     peak = found.get(("sink", "new process"), {}).get("ours")
     if peak is not None and peak.peak_rss_mib is not None:
-        held = f"{peak.peak_rss_mib:.0f} MiB"
-        yield Target("sink, peak memory", "", "400 MiB", held, peak.peak_rss_mib <= 400)
+        megabytes = peak.peak_rss_mib * 2**20 / 10**6
+        yield Target("sink, peak memory", "", "< 400 MB", f"{megabytes:.0f} MB", megabytes < 400)
 
 
-if __name__ == "__main__":
-    _child(*sys.argv[1:])
+def _counted(figures: list[Figure]) -> Iterator[Target]:
+    for figure in figures:
+        for side in ("ours", "ours http"):
+            count = figure.values.get(side)
+            if figure.metric == "head(10)" and count is not None:
+                yield Target("head(10), files opened", "", "1", f"{count:.0f}", count == 1)

@@ -1,48 +1,26 @@
-"""How fast do Polars' scans answer over one table of 2,000 Parquet files, beside their peers?
-
-All sides read the same files. Every query is asked in three modes: in a new process (imports done,
-nothing opened), with a held handle and a frame built anew, and with a frame that is built once and
-collected again. Before anything is timed every side's answer is compared: all rows where the
-query decides them, their number and whether they belong to the table where it takes any.
-"""
+"""Which table do the engines' scans read? Parquet files that all sides share, on disk or on S3."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import functools
-import importlib
 import os
 import random
-import sys
-import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
-import polars.testing
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import harness
-from benchmarks.harness import Sample, progress
-from benchmarks.peers import (
-    OURS,
-    PACKAGES,
-    SIDES,
-    Fixture,
-    Side,
-    register_delta,
-    register_iceberg,
-)
-from benchmarks.report import Report, Row
-from benchmarks.serving import serving
+from benchmarks.harness import progress
+from benchmarks.peers import Fixture, register_delta, register_iceberg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-__all__ = ["QUERIES", "Query", "build", "measured", "run"]
+    from io_core.storage import Storage
+    from tests.object_store.store import ObjectStore
+
+__all__ = ["FIRST_DAY", "REGIONS", "ROWS_PER_FILE", "SCHEMA", "build"]
 
 ROWS_PER_FILE = 2_000
 REGIONS = 20
@@ -60,42 +38,6 @@ SCHEMA = pa.schema(
         ("at", pa.timestamp("us")),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Query:
-    """One question: its name, how a frame answers it, and whether any rows would do.
-
-    `ask` takes the number of files, by which it picks a place in the middle of the table.
-    """
-
-    name: str
-    ask: Callable[[pl.LazyFrame, int], pl.LazyFrame]
-    any_rows: bool = False
-
-
-def _day_range(frame: pl.LazyFrame, files: int) -> pl.LazyFrame:
-    first = FIRST_DAY + dt.timedelta(days=max(files // 60 // 2 - 1, 0))
-    days = pl.col("day").is_between(first, first + dt.timedelta(days=1))
-    return frame.filter(days & (pl.col("region") == "region-07"))
-
-
-QUERIES = (
-    Query("point on id", lambda f, n: f.filter(pl.col("id") == n * ROWS_PER_FILE // 2 + 77)),
-    Query("two days, a region", _day_range),
-    Query("sum of a column", lambda f, n: f.select(pl.col("value").sum())),
-    Query("head(10)", lambda f, n: f.head(10), any_rows=True),
-    Query("slice(half, 10)", lambda f, n: f.slice(n * ROWS_PER_FILE // 2, 10), any_rows=True),
-    Query("len()", lambda f, n: f.select(pl.len())),
-    Query("max of all columns", lambda f, n: f.select(pl.all().max())),
-    Query(
-        "group by region",
-        lambda f, n: f.group_by("region").agg(pl.col("value").sum(), pl.len()),
-    ),
-)
-
-
-# --- the table ----------------------------------------------------------------------------------
 
 
 def _file(index: int, day: dt.date, seed: np.random.Generator) -> pa.Table:
@@ -126,34 +68,47 @@ def _days(files: int) -> Iterator[dt.date]:
         yield day
 
 
-def _write_files(data_dir: str, files: int) -> list[str]:
+def _write_files(data_dir: str, files: int, storage: Storage) -> list[str]:
     seed = np.random.default_rng(7)
-    os.makedirs(data_dir, exist_ok=True)
     paths = []
     for index, day in enumerate(_days(files)):
         paths.append(f"{data_dir}/part-{index:05d}.parquet")
-        pq.write_table(_file(index, day, seed), paths[-1], compression="zstd")
+        with storage.open_output(paths[-1]) as out:
+            pq.write_table(_file(index, day, seed), out, compression="zstd")
     return paths
 
 
-def build(root: str, files: int) -> Fixture:
-    """Write the files under our session's directory, commit them, and register them with the peers."""
+def build(root: str, files: int, store: ObjectStore | None = None) -> Fixture:
+    """Write the files under our session's directory, commit them, and register them with the peers.
+
+    Args:
+        root: A directory for catalogs, and for the files where there is no store.
+        files: How many.
+        store: Where the files, and the peers' metadata, are instead.
+    """
     from io_core.formats.parquet import entry_of
     from io_core.schema import decode_schema
     from planner_client import Client
 
     fixture = Fixture(root)
-    client = Client(fixture.catalog)
+    os.makedirs(root, exist_ok=True)
+    place = None if store is None else store.bucket()
+    fixture.remember("store", None if store is None else {"place": place, "url": store.url})
+    client = Client(
+        fixture.catalog,
+        data_root=None if place is None else f"{place}/lake",
+        s3=None if store is None else store.settings,
+    )
     client.catalog.create_namespace(namespace="bench")
     client.catalog.create_table(namespace="bench", table="scan", schema=SCHEMA)
     session = client.stage(namespace="bench", table="scan", mode="append")
     progress(f"writing {files} files of {ROWS_PER_FILE} rows and {len(SCHEMA)} columns")
-    paths = _write_files(session.data_dir, files)
+    paths = _write_files(session.data_dir, files, session.storage)
     progress("registering them: ours, delta, iceberg")
     assert session.schema_serialized is not None
     schema = decode_schema(session.schema_serialized)
     no_nan = dict.fromkeys(("value", "ratio_0", "ratio_1"), 0)
-    entries = [entry_of(path, schema, nan_counts=no_nan) for path in paths]
+    entries = [entry_of(path, schema, nan_counts=no_nan, storage=session.storage) for path in paths]
     client.commit(session=session, entries=entries)
     _register_peers(fixture, session.data_dir, paths)
     return fixture
@@ -163,114 +118,3 @@ def _register_peers(fixture: Fixture, data_dir: str, paths: list[str]) -> None:
     fixture.remember("files", paths)
     register_delta(fixture, data_dir)
     register_iceberg(fixture, paths, SCHEMA)
-
-
-# --- measuring ----------------------------------------------------------------------------------
-
-
-def _check(query: Query, frames: dict[str, pl.LazyFrame], files: int) -> str:
-    """Compare all sides' answers; raises AssertionError where they differ, else says how."""
-    answers = {name: query.ask(frame, files).collect() for name, frame in frames.items()}
-    if query.any_rows:
-        for name, found in answers.items():
-            assert found.columns == SCHEMA.names, f"{name}: {found.columns}"
-            assert found["id"].n_unique() == len(found) == 10, f"{name}: {found}"
-            assert found["id"].max() < files * ROWS_PER_FILE, f"{name}: {found}"  # type: ignore[operator]
-        return "10 different rows of the table"
-    _, expected = next(iter(answers.items()))
-    assert expected.height, f"{query.name} finds nothing: it would measure nothing"
-    for name, found in answers.items():
-        try:
-            polars.testing.assert_frame_equal(found, expected, check_row_order=False)
-        except AssertionError as error:
-            raise AssertionError(f"{name}, {query.name}: {error}") from None
-    return f"equal, {expected.height} rows"
-
-
-def measured(fixture: Fixture, sides: Sequence[Side], files: int, rounds: int) -> Iterator[Row]:
-    """Every query in every mode; the sides' answers are compared first."""
-    handles = {side.name: side.open(fixture) for side in sides}
-    for query in QUERIES:
-        frames = {side.name: side.frame(handles[side.name]) for side in sides}
-        checked = _check(query, frames, files)
-        progress(f"{query.name}: {checked}")
-        for mode, calls in {
-            "new process": _new_processes(sides, query, files, fixture),
-            "held handle": _held_handles(sides, handles, query, files),
-            "reused frame": _reused_frames(frames, query, files),
-        }.items():
-            new = mode == "new process"
-            # A new process costs seconds of imports, which do not count but take their time.
-            count = rounds // 3 if new else rounds
-            timings = harness.interleave(calls, count, warm_up=not new)
-            yield Row.compare(query.name, mode, timings, OURS, checked)
-
-
-Calls = dict[str, "Callable[[], Sample]"]
-
-
-def _new_processes(sides: Sequence[Side], query: Query, files: int, fixture: Fixture) -> Calls:
-    rest = [str(QUERIES.index(query)), str(files), fixture.root, fixture.url]
-    return {
-        side.name: functools.partial(
-            harness.in_new_process, "benchmarks.scan", [side.name, *rest], Sample
-        )
-        for side in sides
-    }
-
-
-def _held_handles(
-    sides: Sequence[Side], handles: dict[str, object], query: Query, files: int
-) -> Calls:
-    def asking(side: Side) -> Callable[[], Sample]:
-        handle = handles[side.name]
-        return lambda: harness.measure(lambda: query.ask(side.frame(handle), files).collect())
-
-    return {side.name: asking(side) for side in sides}
-
-
-def _reused_frames(frames: dict[str, pl.LazyFrame], query: Query, files: int) -> Calls:
-    asked = {name: query.ask(frame, files) for name, frame in frames.items()}
-    return {
-        name: functools.partial(harness.measure, frame.collect) for name, frame in asked.items()
-    }
-
-
-def run(*, quick: bool = False) -> Report:
-    """Build the table in a temporary directory, check and time every side, and report.
-
-    Args:
-        quick: 200 files and 3 rounds in place of 2,000 and 9.
-    """
-    files, rounds = (200, 3) if quick else (2_000, 9)
-    with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
-        fixture = build(root, files)
-        with serving(fixture.catalog) as server:
-            rows = list(measured(Fixture(root, server.url), SIDES, files, rounds))
-    return Report(
-        name="scan",
-        about=f"Polars over {files} Parquet files of {ROWS_PER_FILE} rows, {len(SCHEMA)} columns",
-        sides=[side.name for side in SIDES],
-        machine=harness.machine(),
-        versions=harness.versions(PACKAGES),
-        rows=rows,
-    )
-
-
-def _child(name: str, place: str, files: str, root: str, url: str) -> None:
-    """Ask one query in this process, which is new; print the sample."""
-    side = next(side for side in SIDES if side.name == name)
-    query, fixture = QUERIES[int(place)], Fixture(root, url)
-    side.load()
-    # pyarrow imports pandas, where it is installed, when it first makes an array.
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pandas")
-
-    def answer() -> pl.DataFrame:
-        return query.ask(side.frame(side.open(fixture)), int(files)).collect()
-
-    harness.print_sample(harness.measure(answer))
-
-
-if __name__ == "__main__":
-    _child(*sys.argv[1:])

@@ -100,7 +100,7 @@ def test_a_report_says_what_was_found_and_which_targets_are_missed() -> None:
 
 
 def test_polars_is_measured_merging_and_writing_with_every_answer_checked() -> None:
-    report = polars.measure(polars.Size(0, 4_000, 20_000, 1))
+    report = polars.measure(polars.Size(0, 0, 4_000, 20_000, 1))
     merges = [row for row in report.rows if row.metric.startswith("merge: ")]
     assert [row.metric for row in report.rows if row.metric == "sink"] == ["sink"]
     assert {row.checked for row in merges} == {"equal"}
