@@ -8,7 +8,7 @@ import polars as pl
 
 from deltacat_sources.polars.explanation import Explanation
 from deltacat_sources.polars.origin import origin_of, proven_rows
-from deltacat_sources.polars.resolver import watched
+from deltacat_sources.polars.resolver import observed
 
 if TYPE_CHECKING:
     from deltacat_sources.polars.resolver import Resolution
@@ -42,6 +42,9 @@ class DeltaCatFrame:
         """The plan of each table of the query. Plans, and reads no row.
 
         A table that stands in several places of a query with other filters is planned once for each.
+
+        Raises:
+            UnsupportedError: A part of the query, such as a function, cannot be copied.
         """
         return [found.plan for found in self._resolved()[0]]
 
@@ -83,6 +86,5 @@ class DeltaCatFrame:
         return self.plan().snapshot_id
 
     def _resolved(self) -> tuple[list[Resolution], str]:
-        with watched() as found:
-            polars = self._lf.explain()
-        return found, polars
+        copied, found = observed(self._lf)
+        return found, copied.explain()

@@ -1,4 +1,4 @@
-"""What a Polars expression says in our predicates, and our predicates in Polars' expressions.
+"""What does an expression of Polars say in our predicates?
 
 `translate` never narrows: a row that Polars keeps, the translation keeps. Expressions are taken
 apart by `Expr.meta.pop` and recognised by building each candidate again from the parts and
@@ -9,7 +9,6 @@ known to be exact. NOT travels down to the leaves, so that nothing widened is ev
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from decimal import Decimal
@@ -19,6 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from deltacat_sources.polars.expression import COMPARISONS
 from io_core.errors import PredicateError
 from io_core.literal import dump_array, dump_literal, kind_of
 from io_core.predicate import (
@@ -26,9 +26,7 @@ from io_core.predicate import (
     INVERSE,
     And,
     Compare,
-    Constant,
     In,
-    IsNan,
     IsNull,
     Not,
     Or,
@@ -40,21 +38,16 @@ if TYPE_CHECKING:
 
     from io_core.predicate import CompareOp, Predicate
 
-__all__ = ["from_predicate", "translate"]
+__all__ = ["translate"]
 
 _Op = Literal["eq", "neq", "gt", "gte", "lt", "lte", "eq_missing", "ne_missing"]
 
+# Polars' two further comparisons treat null as a value.
 _COMPARISONS: dict[_Op, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
-    "eq": operator.eq,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-    "neq": operator.ne,
     "eq_missing": lambda left, right: left.eq_missing(right),
     "ne_missing": lambda left, right: left.ne_missing(right),
 }
-# Polars' two further comparisons treat null as a value.
+_COMPARISONS |= COMPARISONS.items()
 _FLIPPED: dict[_Op, _Op] = {"eq_missing": "eq_missing", "ne_missing": "ne_missing"}
 _FLIPPED |= FLIPPED.items()
 _INVERSE: dict[_Op, _Op] = {"eq_missing": "ne_missing", "ne_missing": "eq_missing"}
@@ -492,60 +485,3 @@ def _on_grid(unit: str, found: pl.Series) -> bool:
     # Python's integers do not overflow.
     nanos = [int(v) * own for v in found.to_physical()]
     return all(n % step == 0 and abs(n // step) < 2**63 for n in nanos)
-
-
-def from_predicate(predicate: Predicate, schema: pa.Schema) -> pl.Expr:
-    """The Polars expression with exactly the predicate's meaning.
-
-    Polars agrees with our predicates on NaN, on zeros and on nulls; literals keep their full
-    precision.
-
-    Args:
-        predicate: As `io_core.predicate.bind` returned it for the same schema.
-        schema: The table's Arrow schema.
-
-    Example:
-        >>> schema = pa.schema([("x", pa.int64())])
-        >>> tree = bind(Compare("gt", "x", 1.5), schema)
-        >>> pl.DataFrame({"x": [1, 2, None]}).filter(from_predicate(tree, schema))["x"].to_list()
-        [2]
-    """
-    match predicate:
-        case Constant(value):
-            return pl.lit(value)
-        case And(children):
-            return functools.reduce(operator.and_, (from_predicate(c, schema) for c in children))
-        case Or(children):
-            return functools.reduce(operator.or_, (from_predicate(c, schema) for c in children))
-        case Not(child):
-            return ~from_predicate(child, schema)
-        case IsNull(column):
-            return pl.col(column).is_null()
-        case IsNan(column):
-            return pl.col(column).is_nan()
-        case In(column, values):
-            listed = pl.concat([_series(v) for v in values])
-            return _value_column(column, schema).is_in(pl.lit(listed.implode()))
-        case Compare(op, column, value):
-            return _COMPARISONS[op](_value_column(column, schema), _scalar(value))
-    raise TypeError(f"not a bound predicate: {predicate!r}")
-
-
-def _value_column(name: str, schema: pa.Schema) -> pl.Expr:
-    # Polars reads dictionaries of text as categories, which it does not order as text.
-    is_coded = pa.types.is_dictionary(schema.field(name).type)
-    return pl.col(name).cast(pl.String) if is_coded else pl.col(name)
-
-
-def _series(value: pa.Scalar) -> pl.Series:
-    found = pl.from_arrow(pa.repeat(value, 1))
-    assert isinstance(found, pl.Series)
-    return found
-
-
-def _scalar(value: pa.Scalar) -> pl.Expr:
-    series = _series(value)
-    if series.dtype.is_temporal():
-        # Python's own types would drop the nanoseconds.
-        return pl.lit(series.to_physical()[0]).cast(series.dtype)
-    return pl.lit(series[0], dtype=series.dtype)

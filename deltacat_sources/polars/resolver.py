@@ -7,10 +7,11 @@ frame, which Polars goes on optimising; it applies all filters again, so that pl
 
 from __future__ import annotations
 
-import contextlib
+import io
+import pickle
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import polars as pl
 
@@ -28,15 +29,13 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from polars.lazyframe.resolver import FilterExpr
 
     from deltacat_sources.polars.origin import Origin
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["LazyFrameResolver", "Pushdown", "Resolution", "Resolver", "watched"]
+__all__ = ["LazyFrameResolver", "Pushdown", "Resolution", "Resolver", "observed"]
 
 
 class Pushdown(NamedTuple):
@@ -65,24 +64,44 @@ class Resolution(NamedTuple):
     plan: ReadPlan
 
 
-_WATCHERS: list[list[Resolution]] = []
-_LOCK = threading.Lock()
+class _Copying(threading.local):
+    """What a thread copies frames with: resolvers stand in a copy by their place in `held`."""
+
+    held: list[Resolver] | None = None
+    noted: list[Resolution] | None = None
 
 
-@contextlib.contextmanager
-def watched() -> Iterator[list[Resolution]]:
-    """Everything that is resolved within the block, planned anew; from one block at a time.
+_COPYING = _Copying()
 
-    Polars resolves in threads of its own, so that queries of other threads of the process are seen
-    too.
+
+def observed(frame: pl.LazyFrame) -> tuple[pl.LazyFrame, list[Resolution]]:
+    """A copy of a frame, and a list to which its tables add how they are resolved, planned anew.
+
+    A copy, since Polars resolves in threads of its own: nothing else tells one query from another.
+
+    Raises:
+        UnsupportedError: A part of the query, such as a function, cannot be copied.
     """
-    with _LOCK:
-        found: list[Resolution] = []
-        _WATCHERS.append(found)
-        try:
-            yield found
-        finally:
-            _WATCHERS.remove(found)
+    held: list[Resolver] = []
+    noted: list[Resolution] = []
+    _COPYING.held, _COPYING.noted = held, noted
+    try:
+        copied = pl.LazyFrame.deserialize(io.BytesIO(frame.serialize()))
+    except (pl.exceptions.PolarsError, pickle.PickleError, TypeError, AttributeError) as error:
+        raise UnsupportedError(
+            f"the query cannot be copied to look at what is planned for it: {error}; "
+            "ask of the frame before that part"
+        ) from error
+    finally:
+        _COPYING.held = _COPYING.noted = None
+    return copied, noted
+
+
+def _copy(place: int) -> Resolver:
+    assert _COPYING.held is not None
+    found = Resolver.__new__(Resolver)
+    vars(found).update(vars(_COPYING.held[place]), _noted=_COPYING.noted)
+    return found
 
 
 class Resolver(LazyFrameResolver):
@@ -103,6 +122,7 @@ class Resolver(LazyFrameResolver):
         path_column: str | None = None,
     ) -> None:
         self._scan, self._plan = origin
+        self._noted: list[Resolution] | None = None
         self._path_column = path_column
         self._arrow_schema = header.schema
         self._schema = dict(polars_schema(header.schema))
@@ -110,6 +130,14 @@ class Resolver(LazyFrameResolver):
         self._merges = header.requires_merge
         if path_column is not None:
             self._schema[path_column] = pl.String()
+
+    # Any: what pickle takes.
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Travel with the planner; in a copy that `observed` makes, stand for itself."""
+        if _COPYING.held is None:
+            return super().__reduce_ex__(protocol)
+        _COPYING.held.append(self)
+        return _copy, (len(_COPYING.held) - 1,)
 
     def schema(self) -> dict[str, pl.DataType]:
         """The whole table's schema; projection comes with the query."""
@@ -126,14 +154,13 @@ class Resolver(LazyFrameResolver):
         **_: object,
     ) -> tuple[pl.LazyFrame | None, ResolvedLazyFrameProps]:
         """Plan the query's files and hand them to readers. Polars applies the filters again."""
-        watchers = tuple(_WATCHERS)
-        if not watchers and _is_fresh(existing_resolved_version_key):
+        if _is_fresh(existing_resolved_version_key):
             return None, ResolvedLazyFrameProps(version_key=existing_resolved_version_key)
         pushdown = self._pushed(projection, limit, filters, filter_columns)
         predicate = conjoin(p for p in pushdown.translated if p is not None)
         plan = self._planned(pushdown, predicate)
-        for found in watchers:
-            found.append(Resolution(pushdown, plan))
+        if self._noted is not None:
+            self._noted.append(Resolution(pushdown, plan))
         frame = frame_of(plan, self._reading(pushdown, predicate, limit))
         return frame, ResolvedLazyFrameProps(version_key=self._version_key(plan))
 

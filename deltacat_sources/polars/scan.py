@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import polars as pl
 
-from deltacat_sources.opening import open_scan
+from deltacat_sources.opening import check_plan, open_scan
+from deltacat_sources.polars.expression import from_predicate
 from deltacat_sources.polars.origin import Origin, note_origin
-from deltacat_sources.polars.predicate import from_predicate
 from deltacat_sources.polars.resolver import LazyFrameResolver, Resolver
 from io_core.errors import SchemaValidationError, UnsupportedError
-from io_core.model import TableRef
 from io_core.predicate import bind
 from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from io_core.model import TableRef
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
     from io_core.predicate_like import PredicateLike
@@ -144,7 +144,7 @@ def _opened(
     predicate: PredicateLike | None,
 ) -> _Opened:
     if plan is not None:
-        _check_plan(plan, table, chosen)
+        check_plan(plan, table, chosen)
         check_columns(columns or (), plan.schema)
         return _Opened(Origin(None, plan), plan, as_predicate(predicate))
     planner, as_of, table_version, transaction, since = chosen
@@ -220,17 +220,6 @@ def read_deltacat(
         include_file_paths=include_file_paths,
         changes_since=changes_since,
     ).collect()
-
-
-def _check_plan(plan: ReadPlan, table: str | TableRef, others: Sequence[object]) -> None:
-    ref, header = TableRef.parse(table), plan.header
-    if (ref.namespace, ref.table) != (header.namespace, header.table):
-        raise ValueError(f"{plan!r} is of another table than {ref}: pass the one or the other")
-    if any(other is not None for other in others):
-        raise ValueError(
-            f"{plan!r} says what to read, and asks no planner: leave out planner, as_of, "
-            "table_version, transaction and changes_since"
-        )
 
 
 def _check_added(schema: pa.Schema, *names: str | None) -> None:

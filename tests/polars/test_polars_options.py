@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +20,12 @@ from deltacat_sources.polars import (
     sql_context,
 )
 from docs.demo.opened import OpenedFiles
-from io_core.errors import NotFoundError, SchemaValidationError, TransactionError
+from io_core.errors import (
+    NotFoundError,
+    SchemaValidationError,
+    TransactionError,
+    UnsupportedError,
+)
 from planner_client import Client
 from planner_client.server.app import build_app
 from planner_client.server.planner import EmbeddedPlanner
@@ -155,6 +162,23 @@ def test_an_explanation_says_what_was_pushed_and_what_stayed(client: Client) -> 
     assert "to read" in picture
 
 
+def test_a_notebook_shows_an_explanation_as_a_picture(client: Client) -> None:
+    frame = scan_deltacat("ns.t", planner=client)
+    asked = frame.filter(pl.col("id") < 10, pl.col("x") % 2 < 1)
+    markup = DeltaCatFrame(asked).explain()._repr_html_()
+    page = ET.fromstring(markup)
+    (picture,) = page.iter("{http://www.w3.org/2000/svg}svg")
+    widths = [int(bar.attrib["width"]) for bar in picture if bar.tag.endswith("rect")]
+    words = [text.text or "" for text in picture if text.tag.endswith("text")]
+    # In the table, after each step, to read: a bar each, as long as the bytes that are left.
+    assert widths[0] > widths[-1] > 0
+    assert widths == sorted(widths, reverse=True)
+    assert "4 files" in words[2]
+    assert any("pushed as {'lt': ['id', 10]}" in word for word in words)
+    assert any("stays in Polars" in word for word in words)
+    assert "Parquet SCAN" in "".join(page.itertext())
+
+
 def test_an_explanation_covers_every_table_of_a_query(client: Client) -> None:
     frame = scan_deltacat("ns.t", planner=client)
     joined = frame.filter(pl.col("id") < 10).join(frame.filter(pl.col("id") > 5), on="id")
@@ -163,6 +187,35 @@ def test_an_explanation_covers_every_table_of_a_query(client: Client) -> None:
     assert len({plan.snapshot for plan in plans}) == 1
     with pytest.raises(ValueError, match="reads 2 tables"):
         DeltaCatFrame(joined).plan()
+
+
+def test_an_explanation_leaves_out_what_others_ask_meanwhile(client: Client) -> None:
+    others: list[pl.LazyFrame] = []
+
+    class Interrupted(Client):
+        def plan_scan(self, scan: Any) -> Any:
+            for other in others:
+                assert other.collect().height == 10
+                assert DeltaCatFrame(other).plan().files.num_rows == 1
+            return super().plan_scan(scan)
+
+    frame = scan_deltacat("ns.t", planner=Interrupted(client.target))
+    others.append(scan_deltacat("ns.t", planner=client).filter(pl.col("id") < 10))
+    found = DeltaCatFrame(frame.filter(pl.col("id") >= 10)).plans()
+    assert [plan.files.num_rows for plan in found] == [3]
+
+
+def test_a_query_that_cannot_be_copied_is_explained_as_far_as_it_can(client: Client) -> None:
+    lock = threading.Lock()
+
+    def holding(rows: pl.DataFrame) -> pl.DataFrame:
+        with lock:
+            return rows
+
+    frame = scan_deltacat("ns.t", planner=client)
+    assert DeltaCatFrame(frame.map_batches(lambda rows: rows)).plan().files.num_rows == 4
+    with pytest.raises(UnsupportedError, match="ask of the frame before that part"):
+        DeltaCatFrame(frame.map_batches(holding)).explain()
 
 
 def test_a_snapshot_id_is_that_of_the_planned_files(client: Client) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.lazyframe.resolver import LazyFrameResolver
 
-from deltacat_sources.polars.predicate import from_predicate, translate
+from deltacat_sources.polars.expression import from_predicate
+from deltacat_sources.polars.predicate import translate
 from io_core.predicate import (
     And,
     Between,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,9 @@ from polars.testing import assert_frame_equal
 from deltacat_sources.polars import (
     read_deltacat,
     scan_deltacat,
-    sink,
     sink_deltacat,
     write_deltacat,
+    writing,
 )
 from io_core.errors import NotFoundError, SchemaValidationError
 from planner_client import Client
@@ -106,7 +107,7 @@ def test_statistics_count_nulls_and_nan_per_file(client: Client) -> None:
 def test_files_roll_by_size_and_rows_keep_their_order(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "_BYTES_PER_FILE", 1_000_000)
+    monkeypatch.setattr(writing, "_BYTES_PER_FILE", 1_000_000)
     frame = pl.select(id=pl.int_range(1_000_000)).lazy().with_columns(part=pl.col("id") % 2)
     done = sink_deltacat(frame, "ns.t", planner=client, partition_by="part")
     assert (done.files_registered or 0) > 4
@@ -254,7 +255,7 @@ def test_a_required_column_takes_no_null(client: Client, *, nulls: bool) -> None
     assert staged_files(client) == []
 
 
-def test_transformed_partitions_and_sorted_files_are_written_through_arrow(client: Client) -> None:
+def test_transformed_partitions_are_written_through_arrow(client: Client) -> None:
     frame = FRAME.drop_nulls("at").cast({"at": pl.Datetime("us")})
     client.catalog.create_table(
         namespace="ns",
@@ -269,6 +270,34 @@ def test_transformed_partitions_and_sorted_files_are_written_through_arrow(clien
     assert_frame_equal(found, frame.select("id", "at"))
     years = client.catalog.plan(namespace="ns", table="t").files.column("partition:0")
     assert sorted(years.to_pylist()) == [1969, 2024, 2025]
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+@pytest.mark.parametrize("key", ["k", "x"])
+def test_rows_are_sorted_within_each_file(client: Client, partitioned: bool, key: str) -> None:
+    order = {"key": [key], "sort_order": "descending", "null_order": "at_start"}
+    client.catalog.create_table(
+        namespace="ns",
+        table="t",
+        schema=pa.schema([("id", pa.int64()), ("k", pa.int64()), ("x", pa.float64())]),
+        partition_scheme={"keys": [{"key": ["k"]}]} if partitioned else None,
+        sort_scheme={"keys": [order, {"key": ["id"]}]},
+    )
+    seed = random.Random(3)
+    kinds = [seed.choice([None, 1, 2, 3]) for _ in range(1_000)]
+    frame = pl.DataFrame({"id": range(1_000), "k": kinds, "x": [1.5 if k else None for k in kinds]})
+    frame = frame.sample(fraction=1, shuffle=True, seed=3)
+    done = write_deltacat(frame, "ns.t", planner=client, max_rows_per_file=300)
+    assert (done.files_registered or 0) >= 4
+    assert_frame_equal(read_deltacat("ns.t", planner=client).sort("id"), frame.sort("id"))
+    plan = client.catalog.plan(namespace="ns", table="t")
+    for path in plan.paths:
+        rows = pl.read_parquet(path)
+        assert rows.height <= 300
+        wanted = rows.sort(key, "id", descending=[True, False], nulls_last=False)
+        assert_frame_equal(rows, wanted)
+        # Arrow orders floats otherwise, so that it writes those.
+        assert pq.read_metadata(path).created_by.startswith("Polars") == (key == "k")
 
 
 @pytest.mark.parametrize(
