@@ -36,7 +36,11 @@ def is_wanted(operator: str) -> bool:
 
 
 def meaning(code: str) -> str | None:
-    """The code without what does nothing, annotations and their imports; None for no Python."""
+    """The code without what does nothing, annotations and their imports.
+
+    None for no Python, and for texts that are compared by their order: names of a closed set have
+    none that means something.
+    """
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -49,6 +53,10 @@ def meaning(code: str) -> str | None:
                 node.annotation = None
             case ast.AnnAssign():
                 node.annotation = ast.Constant(None)
+            case ast.Compare(
+                ops=[ast.Lt() | ast.LtE() | ast.Gt() | ast.GtE()], comparators=[right]
+            ) if isinstance(right, ast.Constant) and isinstance(right.value, str):
+                return None
             case ast.If() if "TYPE_CHECKING" in ast.unparse(node.test):
                 node.test = ast.Constant(None)
     return ast.dump(tree)

@@ -98,6 +98,11 @@ class PartitionKey(msgspec.Struct, frozen=True, omit_defaults=True):
     key: tuple[str, ...]
     transform: str | None = None
 
+    @property
+    def column(self) -> str:
+        """The column's name; only top-level columns can be keys."""
+        return self.key[0]
+
 
 class PartitionScheme(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a table's rows are divided into partitions, in order of its keys."""

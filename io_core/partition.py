@@ -124,9 +124,9 @@ def check_scheme(scheme: PartitionScheme, schema: pa.Schema) -> None:
             raise SchemaValidationError(
                 f"partition key {list(key.key)}: only top-level columns can be keys"
             )
-        if key.key[0] not in schema.names:
+        if key.column not in schema.names:
             raise SchemaValidationError(
-                f"unknown partition column {key.key[0]!r}{nearest(key.key[0], schema.names)}"
+                f"unknown partition column {key.column!r}{nearest(key.column, schema.names)}"
             )
         value_type(key, schema)
 
@@ -134,7 +134,7 @@ def check_scheme(scheme: PartitionScheme, schema: pa.Schema) -> None:
 def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
     """The type of a key's partition values: the column's own, or int32 for components and buckets."""
     name, width, strategy = _parse(key)
-    dtype = schema.field(key.key[0]).type
+    dtype = schema.field(key.column).type
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
     kind = kind_of(dtype)
@@ -153,7 +153,7 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
     }
     if not fits[name]:
         raise SchemaValidationError(
-            f"partition transform {name!r} does not fit column {key.key[0]!r} of type {dtype}"
+            f"partition transform {name!r} does not fit column {key.column!r} of type {dtype}"
         )
     return dtype if name in ("identity", "truncate", "void") else pa.int32()
 
@@ -208,7 +208,7 @@ def split(
     Yields:
         A one-row table of partition values (columns `"0"`, `"1"`, ...), and the partition's rows.
     """
-    values = [transform(k, table.column(k.key[0]), value_type(k, schema)) for k in scheme.keys]
+    values = [transform(k, table.column(k.column), value_type(k, schema)) for k in scheme.keys]
     if not table.num_rows:
         return
     codes = row_codes(values)

@@ -86,7 +86,7 @@ def _leaf(predicate: Predicate, known: Bounds, rows: npt.NDArray[np.int64]) -> V
         case Not(IsNull()):
             return Verdict(nulls != rows, no_nulls)
         case IsNan():
-            return Verdict(~no_nans, nans == rows)
+            return Verdict(~no_nans & (nulls != rows), nans == rows)
         case Not(IsNan()):
             return Verdict(nulls != rows, no_nulls & no_nans)
         case Compare("eq", _, value):
@@ -297,7 +297,7 @@ def partition_bounds(
     """
     found: dict[str, list[Bounds]] = {}
     for i, key in enumerate(scheme.keys if scheme else ()):
-        column = key.key[0]
+        column = key.column
         held = values.column(f"partition:{i}").combine_chunks()
         known = value_bounds(key, held, rows, schema.field(column).type)
         if known is not None:

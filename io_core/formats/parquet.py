@@ -80,18 +80,19 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
         if not found:
             yield without_columns(len(rows))
             return
-        yield schema.empty_table().select(found)
+        stored_types = pa.schema([schema.field(c) for c in found])
+        yield stored_types.empty_table()
         # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
-        types = [schema.field(c).type for c in found]
-        fixed = any(any_part(dtype, pa.types.is_fixed_size_list) for dtype in types)
+        fixed = any_part(pa.struct(list(stored_types)), pa.types.is_fixed_size_list)
         threaded = len(rows) * len(found) >= _THREADED_VALUES
         if not fixed:
+            coded = [f.name for f in stored_types if any_part(f.type, pa.types.is_dictionary)]
             batches = opened.iter_batches(
                 ROW_GROUP_ROWS, row_groups=groups, columns=found, use_threads=threaded
             )
             for piece in _within(batches, first, rows):
                 # A name with dots also matches inside structs: keep what was asked for.
-                yield _sound(piece.select(found))
+                yield _sound(piece.select(found), coded)
             return
         metadata = _without_arrow_schema(stored)
         with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
@@ -124,11 +125,10 @@ def _within(batches: Iterator[pa.RecordBatch], first: int, rows: range) -> Itera
         yield pa.Table.from_batches([kept])
 
 
-def _sound(table: pa.Table) -> pa.Table:
+def _sound(table: pa.Table, coded: Sequence[str]) -> pa.Table:
     """The rows, unless a dictionary's index leads anywhere in memory: Arrow does not look."""
-    for column in table.columns:
-        if any_part(column.type, pa.types.is_dictionary):
-            column.validate(full=True)
+    for name in coded:
+        table.column(name).validate(full=True)
     return table
 
 

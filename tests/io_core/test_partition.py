@@ -52,6 +52,8 @@ def scheme(*transforms: str | None) -> PartitionScheme:
         ("truncate(10)", pa.uint8(), [255, 9], [250, 0]),
         ("truncate(100)", pa.int8(), [-128, 127], [-100, 100]),
         ("void", pa.int32(), [1, None], [None, None]),
+        ("bucket(1)", pa.int64(), [1, 7, None], [0, 0, None]),
+        (f"truncate({2**31 - 1})", pa.string(), ["abc"], ["abc"]),
     ],
 )
 def test_a_transform_gives_each_row_its_partition_value(
@@ -95,6 +97,9 @@ def test_zoned_times_are_partitioned_by_their_utc_components() -> None:
         ("bucket", pa.int64(), "unknown partition transform 'bucket'"),
         ("truncate", pa.string(), "unknown partition transform"),
         ("truncate(0)", pa.int64(), "unknown partition transform"),
+        (f"truncate({2**31})", pa.string(), "unknown partition transform"),
+        ("bucket(0)", pa.int64(), "unknown partition transform"),
+        (f"bucket({2**31})", pa.int64(), "unknown partition transform"),
         ("bucket(-1)", pa.int64(), "unknown partition transform"),
         ("bucket(8, hive)", pa.int64(), "unknown partition transform"),
         (f"bucket({10**20})", pa.int64(), "unknown partition transform"),
@@ -301,7 +306,15 @@ def test_void_says_nothing_not_even_that_rows_are_null() -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "above"),
-    [("ab", "ac"), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000"), ("\U0010ffff", None), ("", None)],
+    [
+        ("ab", "ac"),
+        ("a\U0010ffff", "b"),
+        ("\U0010ffff", None),
+        ("", None),
+        ("a\ud7ff", "a\ue000"),
+        ("\ud7ffa", "\ud7ffb"),
+        ("\ue000", "\ue001"),
+    ],
 )
 def test_truncated_text_ends_before_what_follows_it(prefix: str, above: str | None) -> None:
     key = PartitionKey(("x",), "truncate(2)")
@@ -337,6 +350,25 @@ def test_a_year_of_a_zoned_column_is_a_day_wider_because_writers_differ(
         [low + "Z" * bool(zone)],
         [high + "Z" * bool(zone)],
     )
+
+
+@pytest.mark.parametrize(
+    ("unit", "second"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)]
+)
+@pytest.mark.parametrize(("zone", "wider"), [("UTC", 0), ("Europe/Berlin", 86_400)])
+def test_a_year_ends_with_its_last_moment_in_every_unit(
+    unit: Any, second: int, zone: str, wider: int
+) -> None:
+    found = value_bounds(
+        PartitionKey(("x",), "year"),
+        pa.array([1971], pa.int32()),
+        np.array([1]),
+        pa.timestamp(unit, zone),
+    )
+    assert found is not None
+    year = 365 * 86_400
+    assert found.low.view(pa.int64()).to_pylist() == [(year - wider) * second]
+    assert found.high.view(pa.int64()).to_pylist() == [(2 * year + wider) * second - 1]
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,13 @@ def test_a_column_without_nulls_rules_out_is_null_and_one_of_nulls_rules_out_the
     assert verdict({"is_null": "x"}, INT, nulls, mixed, unknown) == ["all", "some", "some"]
     assert verdict({"gt": ["x", 0]}, INT, nulls, mixed, unknown) == ["none", "some", "some"]
     assert verdict({"not": {"in": ["x", [7]]}}, INT, nulls, mixed) == ["none", "some"]
-    assert verdict({"neq": ["x", "NaN"]}, FLOAT, nulls) == ["none"]
+    assert verdict({"not": {"is_null": "x"}}, INT, nulls, mixed, unknown) == [
+        "none",
+        "some",
+        "some",
+    ]
+    for op in ("eq", "neq"):
+        assert verdict({op: ["x", "NaN"]}, FLOAT, nulls, mixed) == ["none", "some"]
 
 
 def test_nothing_known_rules_nothing_out() -> None:
@@ -289,6 +295,22 @@ def test_a_max_rules_out_floats_only_where_nan_was_counted() -> None:
     assert verdict({"neq": ["x", "NaN"]}, FLOAT, counted, with_nan) == ["all", "some"]
     only_nan = ColumnStats(null_count=0, nan_count=3)
     assert verdict({"eq": ["x", "NaN"]}, FLOAT, only_nan) == ["all"]
+
+
+def test_one_bound_of_two_rules_out_on_its_side_and_proves_no_value() -> None:
+    for schema, more in ((INT, {}), (FLOAT, {"nan_count": 0})):
+        low = ColumnStats(min=5, null_count=0, **more)
+        high = ColumnStats(max=5, null_count=0, **more)
+        for ast, wanted in (
+            ({"lt": ["x", 5]}, ["none", "some"]),
+            ({"gt": ["x", 5]}, ["some", "none"]),
+            ({"gte": ["x", 5]}, ["all", "some"]),
+            ({"lte": ["x", 5]}, ["some", "all"]),
+            ({"eq": ["x", 5]}, ["some", "some"]),
+            ({"neq": ["x", 5]}, ["some", "some"]),
+            ({"not": {"in": ["x", [5, 6]]}}, ["some", "some"]),
+        ):
+            assert verdict(ast, schema, low, high) == wanted, ast
 
 
 def test_bounds_that_are_nan_are_no_bounds() -> None:
@@ -354,6 +376,8 @@ def partitions(
         ({"eq": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1, None], ["some", "none", "none"]),
         ({"eq": ["x", 1.0]}, "bucket(8)", pa.int64(), [3, 5], ["some", "none"]),
         ({"eq": ["x", 1]}, "bucket(8)", pa.float64(), [3, 5], ["none", "some"]),
+        ({"eq": ["x", "NaN"]}, "bucket(8)", pa.float64(), [3, None], ["some", "none"]),
+        ({"neq": ["x", "NaN"]}, "bucket(8)", pa.float64(), [3, None], ["some", "none"]),
         ({"in": ["x", ["a", None]]}, "bucket(8)", pa.string(), [7, 1], ["some", "none"]),
         ({"neq": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1, None], ["some", "some", "none"]),
         ({"gt": ["x", 1]}, "bucket(8)", pa.int64(), [3, 1], ["some", "some"]),
@@ -389,7 +413,9 @@ def test_zeros_of_both_signs_fall_into_two_buckets_and_are_one_value() -> None:
     assert transform_of("bucket(64)", pa.float64(), [0.0, -0.0]) == [7, 25]
     found = partitions({"eq": ["x", 0]}, "bucket(64)", pa.float64(), [7, 25, 15])
     assert found == ["some", "some", "none"]
-    assert partitions({"eq": ["x", 1]}, "bucket(64)", pa.float64(), [7, 25]) == ["none", "none"]
+    for other in (1, -1.5):
+        found = partitions({"eq": ["x", other]}, "bucket(64)", pa.float64(), [7, 25])
+        assert found == ["none", "none"]
     found = partitions({"in": ["x", [-0.0]]}, "bucket(64)", pa.float64(), [7, 25, 15])
     assert found == ["some", "some", "none"]
 
