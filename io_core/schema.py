@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -351,6 +352,7 @@ def encode_schema(schema: pa.Schema) -> str:
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
+@functools.lru_cache(maxsize=256)
 def decode_schema(text: str) -> pa.Schema:
     """The reverse of `encode_schema`.
 

@@ -6,6 +6,7 @@ ends one row and begins another of the same object.
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -182,20 +183,19 @@ def find_version(view: View, namespace: str, table: str, version: str | None) ->
         NotFoundError: No such namespace, table or version; offers the nearest name. Of a missing
             version the details have `table_version`.
     """
-    owner = find_table(view, namespace, table)
-    wanted = "AND version = ?4" if version is not None else "AND lifecycle_state = 'active'"
-    found = view.db.execute(
-        "SELECT row_id, version_id, stream_uuid, version, lifecycle_state, description, properties,"
-        f" content_types, partition_scheme, sort_scheme FROM table_version WHERE table_id = ?3"
-        f" AND {AT} {wanted} ORDER BY number DESC, version DESC LIMIT 1",
-        (*view.at, owner.table_id, *([version] if version is not None else [])),
-    ).fetchone()
+    named = () if version is None else (version,)
+    query = _ACTIVE if version is None else _NAMED
+    known = view.db.execute(query, (*view.at, namespace, table, *named)).fetchall()
+    # The one of the highest number: SQLite would sort with a table of its own.
+    found = max(known, key=lambda row: (row[14], row[3]), default=None)
     if found is None:
+        # Says which part of the name is missing, and what is like it.
+        find_table(view, namespace, table)
         what = "active version" if version is None else f"version {version!r}"
         raise NotFoundError(
             f"table {namespace}.{table} has no {what}", details={"table_version": version}
         )
-    schema_id, schema = _schemas(view, int(found[1]), "DESC LIMIT 1")[0]
+    schema = _schema_of(found[13])
     return Version(
         row_id=int(found[0]),
         version_id=int(found[1]),
@@ -207,14 +207,41 @@ def find_version(view: View, namespace: str, table: str, version: str | None) ->
         content_types=tuple(loads(found[7], list) or ()),
         namespace=namespace,
         table=table,
-        table_id=owner.table_id,
-        table_uuid=owner.uuid,
-        schema_id=schema_id,
+        table_id=int(found[10]),
+        table_uuid=found[11],
+        schema_id=int(found[12]),
         schema=schema,
         merge_keys=() if schema is None else merge_keys_of(schema),
         partition_scheme=loads(found[8], PartitionScheme),
         sort_scheme=loads(found[9], SortScheme),
     )
+
+
+def _of(alias: str) -> str:
+    """`AT` for one of several tables."""
+    return re.sub(r"\b(begin_seq|end_seq)\b", rf"{alias}.\1", AT)
+
+
+# In one statement, from the outermost name inwards: every call that is about a table asks it.
+_VERSIONS = f"""
+SELECT v.row_id, v.version_id, v.stream_uuid, v.version, v.lifecycle_state, v.description,
+    v.properties, v.content_types, v.partition_scheme, v.sort_scheme, t.table_id, t.uuid,
+    s.schema_id, s.arrow, v.number
+FROM namespace n
+CROSS JOIN tbl t ON t.namespace_id = n.namespace_id AND t.name = ?4 AND t.purged = 0 AND {_of("t")}
+CROSS JOIN table_version v ON v.table_id = t.table_id AND {_of("v")} AND {{wanted}}
+CROSS JOIN table_schema s ON s.version_id = v.version_id AND s.schema_id = (
+    SELECT max(schema_id) FROM table_schema
+    WHERE version_id = v.version_id AND (begin_seq <= ?1 OR begin_seq = ?2))
+WHERE n.name = ?3 AND {_of("n")}
+"""
+_ACTIVE = _VERSIONS.format(wanted="v.lifecycle_state = 'active'")
+_NAMED = _VERSIONS.format(wanted="v.version = ?5")
+
+
+@functools.lru_cache(maxsize=1024)
+def _schema_of(arrow: bytes | None) -> pa.Schema | None:
+    return None if arrow is None else pa.ipc.read_schema(pa.py_buffer(arrow))
 
 
 def schemas_of(view: View, version_id: int) -> list[pa.Schema | None]:
@@ -233,10 +260,7 @@ def _schemas(view: View, version_id: int, order: str) -> list[tuple[int, pa.Sche
         f" AND (begin_seq <= ?1 OR begin_seq = ?2) ORDER BY schema_id {order}",
         (*view.at, version_id),
     )
-    return [
-        (int(schema_id), None if arrow is None else pa.ipc.read_schema(pa.py_buffer(arrow)))
-        for schema_id, arrow in rows
-    ]
+    return [(int(schema_id), _schema_of(arrow)) for schema_id, arrow in rows]
 
 
 # --- defining -------------------------------------------------------------------------------------

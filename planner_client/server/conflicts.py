@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import apsw
 
-__all__ = ["MATRIX", "Change", "Kind", "blocking", "conflicts"]
+__all__ = ["MATRIX", "Change", "Kind", "blocking", "changes_at", "conflicts"]
 
 Kind = Literal[
     "add",
@@ -93,6 +93,19 @@ MATRIX: dict[Kind, dict[Kind, _When]] = {
 }
 
 
+class _KindOf(msgspec.Struct, frozen=True, array_like=True):
+    """The first of a change's fields."""
+
+    kind: Kind
+
+
+_KIND_OF = msgspec.msgpack.Decoder(_KindOf)
+_NEVER: dict[Kind, frozenset[Kind]] = {
+    mine: frozenset(theirs for theirs, when in row.items() if when == "never")
+    for mine, row in MATRIX.items()
+}
+
+
 def conflicts(mine: Change, theirs: Change) -> bool:
     """Whether a write that did `mine` may not commit after `theirs`, which it did not see.
 
@@ -126,15 +139,30 @@ def _since(db: apsw.Connection, table_id: int, base: int) -> list[tuple[int, byt
             (table_id, base),
         ).fetchall()
         return found
+    return _latest(db, base)
+
+
+def _latest(db: apsw.Connection, base: int) -> list[tuple[int, bytes]]:
+    """What was committed after `base`."""
     # Ids grow with snapshots: the latest ones are found without an index of their own.
     rows = db.execute("SELECT seq, body FROM change ORDER BY change_id DESC")
     return list(itertools.takewhile(lambda row: row[0] > base, rows))[::-1]
 
 
+def changes_at(db: apsw.Connection, snapshot: int) -> list[Change]:
+    """What a snapshot of late changed."""
+    found = [body for seq, body in _latest(db, snapshot - 1) if seq == snapshot]
+    return [msgspec.msgpack.decode(body, type=Change) for body in found]
+
+
 def blocking(db: apsw.Connection, mine: Iterable[Change], base: int) -> tuple[Change, int] | None:
     """What was committed after `base` and conflicts with `mine`, and its snapshot; None if nothing."""
     for change in mine:
+        never = _NEVER.get(change.kind, frozenset())
         for seq, body in _since(db, change.table_id, base):
+            # Of many writers most only add files: what they did is not looked into.
+            if _KIND_OF.decode(body).kind in never:
+                continue
             theirs = msgspec.msgpack.decode(body, type=Change)
             if conflicts(change, theirs):
                 return theirs, int(seq)

@@ -25,7 +25,7 @@ from io_core.key_files import KeyedFile, codes_of, columns_at, keys_at
 from io_core.key_index import KeyIndex, NewFile, can_index, index_of, kills, rows_at, tidy
 from io_core.merge_order import merge_order_of, ranks
 from planner_client.server.catalog import find_version
-from planner_client.server.conflicts import Change
+from planner_client.server.conflicts import changes_at
 from planner_client.server.kill_records import DeadRows, Found, dead_rows, progress, store_kills
 from planner_client.server.logs import LOGGER
 from planner_client.server.store import AT, View, latest
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from io_core.key_index import Kills, Locations
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
+    from planner_client.server.conflicts import Change
     from planner_client.server.planner import EmbeddedPlanner
 
 __all__ = ["DeleteSets", "advance"]
@@ -192,11 +193,8 @@ def advance(planner: EmbeddedPlanner, snapshot: int | None) -> None:
 
 def _advance(planner: EmbeddedPlanner, snapshot: int | None) -> None:
     with planner.store.read() as db:
-        bodies = db.execute(
-            "SELECT body FROM change WHERE seq = ?", (latest(db) if snapshot is None else snapshot,)
-        ).fetchall()
-    for (body,) in bodies:
-        change = msgspec.msgpack.decode(body, type=Change)
+        changes = changes_at(db, latest(db) if snapshot is None else snapshot)
+    for change in changes:
         if change.version_id and change.kind in _KILLING:
             planner.deletes.look(planner, change)
 

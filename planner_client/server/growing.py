@@ -7,6 +7,7 @@ the footer is read.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,13 +75,20 @@ def schema_fields(
     if schema is None:
         return {}
     mode, consistency = evolution_of(properties)
+    serialized = encode_schema(schema)
     return {
-        "schema_serialized": encode_schema(schema),
-        "schema": [msgspec.to_builtins(field) for field in fields_of(schema)],
+        "schema_serialized": serialized,
+        "schema": _listed(serialized),
         "schema_id": schema_id,
         "schema_evolution_mode": mode,
         "schema_consistency_type": consistency,
     }
+
+
+# Any: the protocol's list of fields; nobody changes it.
+@functools.lru_cache(maxsize=256)
+def _listed(serialized: str) -> list[Any]:
+    return [msgspec.to_builtins(field) for field in fields_of(decode_schema(serialized))]
 
 
 def files_to_look_into(

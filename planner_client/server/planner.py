@@ -406,7 +406,7 @@ class EmbeddedPlanner:
         """Where a session stages its files; no other session has the same place."""
         if self.place is not None:
             return self.place.absolute(f"{DATA}/{table}/{session}")
-        return str(self.root / DATA / table / session)
+        return f"{self.root}/{DATA}/{table}/{session}"
 
     def relative(self, path: str) -> str:
         """A file's path as the ledger keeps it: below the root, or absolute if it is elsewhere."""

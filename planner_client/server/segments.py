@@ -65,6 +65,8 @@ _RUNS = 32
 _WHOLE = 32_768
 _LARGEST = 65_536
 _SHORT = 8_192
+_ENDLESS = 2**62
+_LAST = "SELECT first + files FROM segment WHERE version_id = ? AND name = ? ORDER BY first DESC LIMIT 1"
 _OF_FEW = frozenset({"path", "hash"})
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -126,14 +128,8 @@ def _field_id(field: pa.Field) -> str:
 
 def file_count(db: apsw.Connection, version_id: int) -> int:
     """How many files the version ever had, as far as `db` sees."""
-    found = db.execute(
-        "SELECT first + files FROM segment WHERE version_id = ?1 AND name = 'core'"
-        " AND first = (SELECT max(first) FROM segment WHERE version_id = ?1 AND name = 'core')"
-        " UNION ALL SELECT first + files FROM segment WHERE version_id = ?1 AND name = '*'"
-        " AND first = (SELECT max(first) FROM segment WHERE version_id = ?1 AND name = '*')",
-        (version_id,),
-    ).fetchall()
-    return max((int(row[0]) for row in found), default=0)
+    found = (db.execute(_LAST, (version_id, name)).fetchone() for name in ("core", "*"))
+    return max((int(row[0]) for row in found if row is not None), default=0)
 
 
 def add_files(db: apsw.Connection, version_id: int, schema: pa.Schema | None, new: NewFiles) -> int:
@@ -363,12 +359,36 @@ def fold(db: apsw.Connection, version_id: int, schema: pa.Schema | None) -> None
 
 def fold_records(db: apsw.Connection, version_id: int, schema: pa.Schema | None) -> None:
     """Turn all records of a version into columns."""
-    bounds = db.execute(
-        "SELECT min(first), max(first + files) FROM segment WHERE version_id = ? AND name = '*'",
-        (version_id,),
-    ).fetchone()
-    if bounds[0] is not None:
-        _join(db, version_id, schema, int(bounds[0]), int(bounds[1]))
+    held = list(_records(db, version_id, 0, _ENDLESS))
+    if not held:
+        return
+    first, records = held[0][0], [record for _, record in held]
+    columns = _columns(_as_one(records), schema)
+    begin = np.repeat([r.begin for r in records], [len(r.path) for r in records])
+    index = columns["core"].schema.get_field_index("begin")
+    columns["core"] = columns["core"].set_column(index, CORE.field(index), pa.array(begin))
+    # They follow all columns: who adds columns folds the records first.
+    db.execute("DELETE FROM segment WHERE version_id = ? AND name = '*'", (version_id,))
+    insert_columns(db, version_id, first, columns)
+
+
+def _as_one(records: Sequence[NewFiles]) -> NewFiles:
+    """The files of all records in a row, as if the first had brought them all."""
+    lists = ("path", "size", "rows", "partition", "position", "profile")
+    fields = dict.fromkeys(field for record in records for field in record.stats)
+    unknown: list[list[Any]] = [[None]] * len(KINDS)
+    stats: dict[str, list[list[Any]]] = {field: [[] for _ in KINDS] for field in fields}
+    for record in records:
+        nothing = [part * len(record.path) for part in unknown]
+        for field, parts in stats.items():
+            for whole, more in zip(parts, record.stats.get(field, nothing), strict=True):
+                whole.extend(more)
+    return NewFiles(
+        begin=records[0].begin,
+        hash=b"".join(record.hash for record in records),
+        stats=stats,
+        **{n: [v for record in records for v in getattr(record, n)] for n in lists},
+    )
 
 
 def _join(

@@ -64,12 +64,15 @@ class StagedLocally:
         if folder in self._sound and not os.path.islink(path):
             return
         # Where the catalog keeps its data may be a link; what belongs to the session is none.
-        data, *own = os.path.normpath(self._inside).rsplit(os.sep, 2)
-        inside = os.path.join(os.path.realpath(data), *own)
-        if not os.path.realpath(path).startswith(inside + os.sep):
-            raise RequestRejectedError(
-                f"entry {entry.path} is a link that leads out of the session's data_dir"
-            )
+        data, *_ = os.path.normpath(self._inside).rsplit(os.sep, 2)
+        below = path.removeprefix(data + os.sep).split(os.sep)
+        own = [f"{data}/{'/'.join(below[:depth])}" for depth in range(1, len(below) + 1)]
+        if any(map(os.path.islink, own)):
+            inside = os.path.join(os.path.realpath(data), *below[:2])
+            if not os.path.realpath(path).startswith(inside + os.sep):
+                raise RequestRejectedError(
+                    f"entry {entry.path} is a link that leads out of the session's data_dir"
+                )
         self._sound.add(folder)
 
 
