@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import os
@@ -17,7 +18,12 @@ import pyarrow.compute as pc
 
 from io_core import formats
 from io_core.defaults import FUTURE_DEFAULT, filled
-from io_core.errors import SchemaValidationError, UnsupportedError
+from io_core.errors import (
+    PlannerUnavailableError,
+    RequestRejectedError,
+    SchemaValidationError,
+    UnsupportedError,
+)
 from io_core.growth import Growth, grow, unknown_column
 from io_core.key_files import KeyedFile, write_keys
 from io_core.literal import dump_array
@@ -142,28 +148,40 @@ class OpenSink(msgspec.Struct, frozen=True):
     def run(self, write: Callable[[], Sequence[WriteEntry]]) -> WriteSession:
         """Write and commit; whatever goes wrong, Ctrl-C included, aborts and is raised again.
 
-        Where an abort is refused after the commit was tried, the files stay: the commit may have
-        happened, and only its answer been lost.
+        Where a commit gets no answer, what became of it is found out: by aborting, which either ends
+        the session or is refused, since it is committed. Where that gets no answer either, the files
+        stay, and the error says how to ask.
 
         Args:
             write: Stages all files and describes them.
         """
-        committing = False
+        entries: Sequence[WriteEntry] | None = None
         try:
             entries = write()
-            committing = True
             return self.commit(entries)
         except BaseException as error:
+            if entries is None:
+                # First of all: a full disk may be what went wrong.
+                delete_staged(self.session)
             try:
-                if not committing:
-                    # First of all: a full disk may be what went wrong.
-                    delete_staged(self.session)
                 self.abort(f"{type(error).__name__}: {error}"[:500])
+            except RequestRejectedError as refused:
+                self._left(error, refused)
+                if isinstance(error, PlannerUnavailableError) and refused.code == "session_closed":
+                    # Sent again, the operation tells what it came to the first time.
+                    with contextlib.suppress(PlannerUnavailableError):
+                        return self.commit(entries or [])
             except Exception as second:  # noqa: BLE001  # the first error is what matters
-                error.add_note(
-                    f"write session {self.session.session_id} could not be aborted: {second}"
-                )
+                self._left(error, second)
             raise
+
+    def _left(self, error: BaseException, second: Exception) -> None:
+        """Say of an error what else is known of the session."""
+        name = self.session.session_id
+        error.add_note(
+            f"write session {name} could not be aborted: {second}; "
+            f"client.catalog.get_write_session({name!r}) tells what became of it"
+        )
 
 
 def write_files(session: WriteSession, rows: pa.Table, rows_per_file: int) -> list[WriteEntry]:

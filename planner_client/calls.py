@@ -170,10 +170,11 @@ class Calls:
         *,
         transaction: Transaction | None = None,
         catalog: str | None = None,
+        operation_id: str | None = None,
     ) -> V:
         """Make a call that changes something, once however often it is sent; see `binding`."""
         found = self.binding(transaction, catalog=catalog)
-        request = msgspec.structs.replace(request, operation_id=new_operation())
+        request = msgspec.structs.replace(request, operation_id=operation_id or new_operation())
         if found is None:
             return self.send(endpoint, request, catalog)
         return found.mutate(

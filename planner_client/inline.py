@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from io_core.errors import PlannerUnavailableError
 from io_core.predicate import dump
 from io_core.predicate_like import as_predicate
-from planner_client.calls import Resource, built
+from planner_client.calls import Resource, built, new_operation
 from planner_client.protocol.inline import PREVIEW, WRITE_INLINE, Preview, WriteInline
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Inline(Resource):
         mode: WriteMode = "auto",
         content_type: str | None = None,
         table_version: str | None = None,
+        operation_id: str | None = None,
         catalog: str | None = None,
     ) -> WrittenInline:
         """Write a few rows that travel in the call; the planner makes their file.
@@ -81,14 +83,18 @@ class Inline(Resource):
             mode: auto, create, add, append, replace, replace_partition, merge or delete.
             content_type: Of the file; None means the table's own.
             table_version: None means the latest active one.
+            operation_id: Makes a call that is made again return the first one's result.
             catalog: None means the client's own.
 
         Raises:
             SchemaValidationError: The rows or the mode do not fit the table.
             NotFoundError: No such table, and the mode does not make one.
             TransactionError: Called in a transaction's block.
+            PlannerUnavailableError: It says by which `operation_id` to call again, and learn whether
+                the rows were written.
         """
         self._calls.outside("write_data")
+        operation = operation_id or new_operation()
         fields = {
             "namespace": namespace,
             "table": table,
@@ -97,7 +103,17 @@ class Inline(Resource):
             "content_type": content_type,
             "table_version": table_version,
         }
-        return self._calls.mutate(WRITE_INLINE, built(fields, WriteInline), catalog=catalog)
+        request = built(fields, WriteInline)
+        try:
+            return self._calls.mutate(
+                WRITE_INLINE, request, catalog=catalog, operation_id=operation
+            )
+        except PlannerUnavailableError as error:
+            error.add_note(
+                f"the same call with operation_id={operation!r} tells what became of it, and writes "
+                "nothing twice"
+            )
+            raise
 
 
 def _columns(

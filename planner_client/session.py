@@ -127,14 +127,19 @@ class StagedSession(OpenedSession, frozen=True, omit_defaults=True):
         self.held.block.close()
         if error is None or self.transaction_id is not None:
             return
+        # Whatever else goes wrong, the first error is what matters.
+        told = f"client.catalog.get_write_session({self.session_id!r}) tells what became of it"
         try:
             now = self.get()
             if now.status == "OPEN":
                 now.abort(f"{type(error).__name__}: {error}"[:500])
                 delete_staged(self)
+            elif now.status != "ABORTED":
+                error.add_note(f"write session {self.session_id} is {now.status}: {told}")
         except (DeltaCATError, OSError) as second:
-            # The first error is what matters.
-            error.add_note(f"write session {self.session_id} could not be aborted: {second}")
+            error.add_note(
+                f"write session {self.session_id} could not be aborted: {second}; {told}"
+            )
 
 
 def held_session(writes: Writes, session: WriteSession, catalog: str | None) -> StagedSession:

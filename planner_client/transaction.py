@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
-from io_core.errors import DeltaCATError, TransactionError
+from io_core.errors import DeltaCATError, PlannerUnavailableError, TransactionError
 from planner_client.heartbeat import INTERVAL_S, heartbeating
 from planner_client.protocol.transactions import (
     ABORT_TRANSACTION,
@@ -261,6 +261,22 @@ class Transaction:
         self._block.enter_context(heartbeating(self.heartbeat, self._interval_s))
         return self
 
+    def _commit_block(self) -> None:
+        """Commit; where that gets no answer, find out what became of it, by aborting."""
+        try:
+            self.commit()
+        except PlannerUnavailableError as error:
+            try:
+                self.abort("its commit got no answer")
+            except DeltaCATError as second:
+                if self.status == COMMITTED:
+                    return
+                error.add_note(
+                    f"transaction {self.transaction_id} could not be aborted: {second}; "
+                    f"client.catalog.get_transaction({self.transaction_id!r}) tells what became of it"
+                )
+            raise
+
     def _leave(self) -> None:
         _AMBIENT.set(tuple(t for t in _AMBIENT.get() if t is not self))
 
@@ -275,7 +291,7 @@ class Transaction:
         if not self.is_open:
             return
         if error is None:
-            self.commit()
+            self._commit_block()
             return
         try:
             self.abort(f"{type(error).__name__}: {error}"[:500])

@@ -83,7 +83,7 @@ class _Held(NamedTuple):
 class HttpTransport:
     """A planner behind a URL. Threads share it; each keeps its own connections.
 
-    Reads, plans, and mutations that name their operation are sent again, up to four times within a
+    Reads, plans, heartbeats, aborts, and mutations that name their operation are sent again, up to four times within a
     minute, when the planner cannot be reached or says that it is busy; other calls are sent once.
 
     Args:
@@ -133,6 +133,7 @@ class HttpTransport:
             headers["Content-Type"] = "application/json"
         repeats = (
             endpoint.method == "GET"
+            or endpoint.repeats
             or wants_plan
             or request.operation_id is not None
             or IDEMPOTENCY_KEY in encoded.headers

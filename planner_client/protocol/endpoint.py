@@ -104,6 +104,7 @@ class Endpoint(Generic[Req, Res]):
         response: What comes back.
         status: HTTP status of success.
         mutates: Whether it changes the catalog, and so takes an operation id.
+        repeats: Whether it may be sent again without one: the second time changes nothing more.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Endpoint(Generic[Req, Res]):
         *,
         status: int = 200,
         mutates: bool = False,
+        repeats: bool = False,
     ) -> None:
         self.name = name
         self.method = method
@@ -124,6 +126,7 @@ class Endpoint(Generic[Req, Res]):
         self.response = response
         self.status = status
         self.mutates = mutates
+        self.repeats = repeats
 
     def __repr__(self) -> str:
         return f"Endpoint({self.method} {self.path})"

@@ -105,6 +105,7 @@ HEARTBEAT_TRANSACTION = Endpoint(
     f"{_TRANSACTION}/heartbeat",
     HeartbeatTransaction,
     TransactionInfo,
+    repeats=True,
 )
 COMMIT_TRANSACTION = Endpoint(
     "commit_transaction",

@@ -100,6 +100,8 @@ STAGE = Endpoint(
     mutates=True,
 )
 GET_SESSION = Endpoint("get_session", "GET", _SESSION, SessionRequest, WriteSession)
-HEARTBEAT = Endpoint("heartbeat", "POST", f"{_SESSION}/heartbeat", HeartbeatRequest, WriteSession)
+HEARTBEAT = Endpoint(
+    "heartbeat", "POST", f"{_SESSION}/heartbeat", HeartbeatRequest, WriteSession, repeats=True
+)
 COMMIT = Endpoint("commit", "POST", f"{_SESSION}/commit", CommitRequest, WriteSession, mutates=True)
-ABORT = Endpoint("abort", "POST", f"{_SESSION}/abort", AbortRequest, WriteSession)
+ABORT = Endpoint("abort", "POST", f"{_SESSION}/abort", AbortRequest, WriteSession, repeats=True)
