@@ -42,7 +42,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 .DELETE_ON_ERROR:
 # Two targets named at once share one environment, which is built once.
 .NOTPARALLEL:
-.PHONY: help demo test check mutation test-full bench lint format wheel lock clean
+.PHONY: help demo test check mutation test-full bench lint format docs wheel lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
@@ -85,6 +85,11 @@ format: $(FOR_DEV) ## Format the code and apply ruff's safe fixes
 	@$(RUN)/ruff check --quiet --fix-only .
 	@$(RUN)/ruff format .
 
+# mkdocs-material warns of its successor at every start.
+docs: $(FOR_DEV) ## These pages, into site/: a broken link or an unknown name fails
+	@echo '==> mkdocs build --strict'
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --quiet --strict
+
 wheel: $(UV) ## Build the wheel, install it into an empty environment, read a table there
 	@UV=$(UV) PYTHON=$(PYTHON) .ci/wheel
 
@@ -101,7 +106,7 @@ lock: $(UV) ## Pin the requirements again (ARGS=--upgrade: to the newest release
 	@$(COMPILE) requirements/mutation.in --output-file requirements/mutation.txt
 
 clean: ## Remove the environment and every cache
-	rm -rf .venv $(CLIENTS) $(STORE) $(MUTATION) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv $(CLIENTS) $(STORE) $(MUTATION) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .uv/%/bin/uv: requirements/uv.txt

@@ -148,6 +148,12 @@ class Client:
     ) -> Transport:
         scheme = urlsplit(self.target).scheme if "://" in self.target else ""
         if scheme in ("http", "https"):
+            if "@" in urlsplit(self.target).netloc:
+                # It would stand in every repr, error and log.
+                raise ValueError(
+                    "a planner's URL holds no user and no password: pass bearer_token=, or set "
+                    f"{TOKEN_ENVIRONMENT}"
+                )
             if store is not None:
                 raise ValueError(
                     "data_root is for a directory: a planner at a URL has its own, see --data-root"

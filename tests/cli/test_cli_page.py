@@ -1,0 +1,32 @@
+"""Does the page on the command line tell of every command, and of every option but the shared ones?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import typer.main
+
+from planner_client.cli.app import app
+from planner_client.cli.keeping import SERVER_COMMANDS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+
+
+def test_the_page_tells_of_every_command_and_option() -> None:
+    top = typer.main.get_command(app)
+    missing = []
+    # Any: Typer's own types are private.
+    commands = [(f"deltacat {name}", found) for name, found in top.commands.items()]  # type: ignore[attr-defined]
+    for name, command in commands:
+        if hasattr(command, "commands"):
+            commands += [(f"{name} {sub}", found) for sub, found in command.commands.items()]
+        elif not re.search(rf"{re.escape(name)}\b", PAGE):
+            missing.append(name)
+        options = [] if name.removeprefix("deltacat ") in SERVER_COMMANDS else command.params
+        missing += [f"{name} {p.opts[0]}" for p in options if not _is_told(p.opts)]
+    assert not missing
+
+
+def _is_told(names: list[str]) -> bool:
+    return not names[0].startswith("-") or any(name in PAGE for name in names)
