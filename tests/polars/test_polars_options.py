@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_type
 from xml.etree import ElementTree as ET
 
 import polars as pl
@@ -17,6 +17,7 @@ from deltacat_sources.polars import (
     Explanation,
     read_deltacat,
     scan_deltacat,
+    sink_deltacat,
     sql_context,
 )
 from docs.demo.opened import OpenedFiles
@@ -26,6 +27,7 @@ from io_core.errors import (
     TransactionError,
     UnsupportedError,
 )
+from io_core.model import WriteSession
 from planner_client import Client
 from planner_client.server.app import build_app
 from planner_client.server.planner import EmbeddedPlanner
@@ -235,6 +237,19 @@ def test_a_reused_frame_is_planned_once(client: Client) -> None:
     frame = scan_deltacat("ns.t", planner=Counting(client.target)).filter(pl.col("id") == 15)
     assert [frame.collect().height for _ in range(3)] == [1, 1, 1]
     assert len(asked) == 2
+
+
+def test_type_checkers_see_what_each_call_returns(client: Client) -> None:
+    # mypy checks what is claimed here; a name that is attached to Polars is the same function.
+    frame = scan_deltacat("ns.t", planner=client)
+    assert_type(frame, pl.LazyFrame)
+    assert_type(read_deltacat("ns.t", planner=client), pl.DataFrame)
+    assert_type(sink_deltacat(frame.head(1), "ns.t", planner=client), WriteSession)
+    assert_type(sink_deltacat(frame, "ns.t", planner=client, lazy=True), pl.LazyFrame)
+    assert_type(DeltaCatFrame(frame).count(), int)
+    assert_type(sql_context(client).execute("SELECT 1"), pl.LazyFrame)
+    attached = (vars(pl)["scan_deltacat"], vars(pl.LazyFrame)["sink_deltacat"])
+    assert attached == (scan_deltacat, sink_deltacat)
 
 
 def test_sql_sees_every_table_of_a_catalog(client: Client) -> None:

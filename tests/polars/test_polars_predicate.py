@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.lazyframe.resolver import LazyFrameResolver
 
@@ -106,7 +106,7 @@ COMPARISONS: list[Callable[[Any, Any], pl.Expr]] = [
     operator.le,
 ]
 
-# With the profiles' examples: 2,040 expressions in ci, and more than 20,000 in full.
+# As many as each example of a property takes at once.
 PER_EXAMPLE = 34
 CLOSED: list[Literal["both", "left", "right", "none"]] = ["both", "left", "right", "none"]
 
@@ -206,6 +206,11 @@ class Recorder(LazyFrameResolver):
     def resolve_lazyframe(self, *, filters: list[FilterExpr], **_: object) -> pl.LazyFrame:
         self.delivered = [f.expr for f in filters]
         return FRAME.lazy()
+
+
+@pytest.mark.parametrize(("profile", "expressions"), [("ci", 2_000), ("full", 20_000)])
+def test_as_many_expressions_are_tried_as_is_promised(profile: str, expressions: int) -> None:
+    assert PER_EXAMPLE * settings.get_profile(profile).max_examples >= expressions
 
 
 @given(st.lists(expressions, min_size=PER_EXAMPLE, max_size=PER_EXAMPLE))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -215,6 +217,18 @@ def test_our_predicate_comes_before_the_projection(client: CountingClient) -> No
     assert found["part"].to_list() == [0] * 5 + [1] * 2
 
 
+def test_a_version_of_a_table_is_shown(client: CountingClient) -> None:
+    add_files(client, "t", 1)
+    schema = client.catalog.plan(namespace="ns", table="t").schema
+    client.catalog.create_table(namespace="ns", table="t", schema=schema, table_version="2")
+    latest = scan_deltacat("ns.t", planner=client)
+    assert latest.collect().height == 0
+    first = scan_deltacat("ns.t", planner=client, table_version="1")
+    assert first.filter(pl.col("id") > 4).collect().height == 5
+    with pytest.raises(NotFoundError, match="3"):
+        scan_deltacat("ns.t", planner=client, table_version="3")
+
+
 def test_a_frame_shows_one_snapshot_for_ever(client: CountingClient) -> None:
     add_files(client, "t", 2)
     frame = scan_deltacat("ns.t", planner=client)
@@ -314,7 +328,15 @@ def test_a_frame_travels_to_another_process_as_its_address(
     frame = scan_deltacat(f"ns.{table}", planner=plain).filter(pl.col("id") < 15).sort("id")
     stored = frame.serialize()
     assert len(stored) < 20_000
-    assert_frame_equal(pl.LazyFrame.deserialize(io.BytesIO(stored)).collect(), frame.collect())
+    code = (
+        "import io, sys, polars as pl;"
+        "frame = pl.LazyFrame.deserialize(io.BytesIO(sys.stdin.buffer.read()));"
+        "sys.stdout.buffer.write(frame.collect().serialize())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=stored, capture_output=True, check=True
+    )
+    assert_frame_equal(pl.DataFrame.deserialize(io.BytesIO(done.stdout)), frame.collect())
 
 
 def test_frames_collect_at_the_same_time_from_many_threads(client: CountingClient) -> None:
