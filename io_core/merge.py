@@ -246,7 +246,7 @@ def _taken(pieces: Iterator[pa.Table], rows: Numbers) -> Iterator[pa.Table]:
 def _matched(rows: pa.Table, count: int, positions: Numbers, position: int) -> Mask:
     """Which of the first `count` rows have the values of a later one that is of a higher position."""
     codes = row_codes(rows.columns)
-    deleted_at = np.full(int(codes.max(initial=-1)) + 1, -1, np.int64)
+    deleted_at = np.full(int(codes.max()) + 1, -1, np.int64)
     # Positions ascend, so of a repeated code the highest is assigned last and stays.
     deleted_at[codes[count:]] = positions
     return deleted_at[codes[:count]] > position

@@ -155,9 +155,12 @@ def write(
 
     Raises:
         FileExistsError: The path is taken: data files are never overwritten.
-        SchemaValidationError: The format has no place for a column's type; nothing was written.
+        SchemaValidationError: Several columns have one name, or the format has no place for a
+            column's type; nothing was written.
     """
     kind = content_type_of(content_type)
+    if twice := [n for n in table.schema.names if table.schema.names.count(n) > 1]:
+        raise SchemaValidationError(f"there are several columns {twice[0]!r}: rename one")
     described = table.schema if schema is None else schema
     _ROOMS[kind.name].write(unsliced(table), path, storage=storage)
     if kind.name == "parquet":

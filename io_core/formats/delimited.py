@@ -6,6 +6,7 @@ knows no quotes: there nothing is null, and texts with a tab or a line's end can
 
 from __future__ import annotations
 
+import codecs
 import functools
 from typing import IO, TYPE_CHECKING
 
@@ -80,9 +81,12 @@ class Dialect(msgspec.Struct, frozen=True):
         )
         if names is not None:
             yield pa.schema([(name, _TEXT) for name in names]).empty_table()
-        for block in row_blocks(lines, quoted=self.quoted):
-            read = csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names)
-            piece = csv.read_csv(pa.BufferReader(block), read, parse, convert)
+        for number, block in enumerate(row_blocks(lines, quoted=self.quoted)):
+            # Arrow drops one that a text begins with: further on it is a cell's own.
+            marked = number and block.startswith(codecs.BOM_UTF8)
+            text = codecs.BOM_UTF8 + block if marked else block
+            read = csv.ReadOptions(use_threads=False, block_size=len(text), column_names=names)
+            piece = csv.read_csv(pa.BufferReader(text), read, parse, convert)
             names = piece.schema.names
             yield piece
         if names is None:
@@ -101,8 +105,13 @@ class Dialect(msgspec.Struct, frozen=True):
         check_years(held, self.name)
         texts = pa.table([_as_text(c) for c in held.columns], names=held.schema.names)
         self._check(texts)
+        if _is_header(texts):
+            # It would be taken for the header: the line that is one gets it back.
+            texts = pa.concat_tables([texts.slice(0, 1), texts])
         options = csv.WriteOptions(include_header=False, delimiter=self.delimiter)
         with open_gzipped(path, storage) as out:
+            if not self.quoted and _begins_with_mark(texts):
+                out.write(codecs.BOM_UTF8)
             for piece in texts.to_batches(max_chunksize=_PIECE_ROWS):
                 if self.quoted:
                     csv.write_csv(piece, out, options)
@@ -179,6 +188,12 @@ def hold(dtype: pa.DataType) -> pa.DataType | None:
 def _is_header(piece: pa.Table) -> bool:
     first = [column[0].as_py() for column in piece.columns] if piece.num_rows else None
     return bool(first == piece.schema.names)
+
+
+def _begins_with_mark(texts: pa.Table) -> bool:
+    """Whether the first cell begins with what readers drop at a text's beginning."""
+    first = texts.column(0)[0].as_py() if texts.num_rows else None
+    return bool(first and first.encode().startswith(codecs.BOM_UTF8))
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

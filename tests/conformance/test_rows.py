@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ROWS_PER_FILE = 1_000_000
 # A file takes some ten milliseconds there, and an example is made of many.
-_ON_S3 = 1 / 30
+_ON_S3 = 1 / 10
 
 
 def build(planner: Client, table: str, case: Case) -> None:

@@ -289,6 +289,30 @@ def test_a_first_line_that_names_the_columns_is_a_header(
         read(ref(tmp_path / "o", body, kind, "b", "a"))
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_first_row_that_names_the_columns_is_a_row(tmp_path: Path, kind: str, times: int) -> None:
+    table = pa.table({"t": ["t"] * times + ["u"], "true": [True] * times + [False]})
+    assert_same(read(written(tmp_path, kind, table)), table)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mark_of_byte_order_that_a_text_begins_with_is_kept(tmp_path: Path, kind: str) -> None:
+    # Many megabytes: whatever is read at once begins with one too.
+    table = pa.table({"t": ["\ufeff" + "x" * 5000] * 500, "n": range(500)})
+    for rows in (table, table.slice(0, 1), table.select(["t"])):
+        assert_same(read(written(tmp_path, kind, rows)), rows)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_two_columns_of_one_name_are_refused_before_anything_is_written(
+    tmp_path: Path, kind: str
+) -> None:
+    with pytest.raises(SchemaValidationError, match="several columns 'n': rename one"):
+        written(tmp_path, kind, pa.table([[1], [2], ["x"]], names=["n", "n", "t"]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_schema_the_first_line_is_the_header_and_cells_are_text(tmp_path: Path) -> None:
     found = read(ref(tmp_path / "a.csv", b'n,t\n007,\n"",x\n', "csv"))
     assert found.to_pydict() == {"n": ["007", ""], "t": [None, "x"]}

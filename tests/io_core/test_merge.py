@@ -118,6 +118,13 @@ def test_a_null_key_equals_a_null_key_and_not_the_empty_string() -> None:
     assert merged(Delta(first, 1), Delta(second, 2)) == [("", 2), (None, 3)]
 
 
+def test_a_value_whose_code_is_that_of_null_is_another_key() -> None:
+    looks_null = 0x9E6C_63D0_876A_9A5B - 2**64
+    for first, second in ((None, looks_null), (looks_null, None)):
+        found = merged(Delta(rows((first, "a")), 1), Delta(rows((second, "b")), 2))
+        assert found == [(first, "a"), (second, "b")]
+
+
 def test_composite_keys_are_tuples_and_not_joined_texts() -> None:
     schema = pa.schema([("a", pa.string()), ("b", pa.string()), ("v", pa.int64())])
     table = rows(("a|b", "c", 1), ("a", "b|c", 2), ("a", None, 3), (None, "a", 4), schema=schema)

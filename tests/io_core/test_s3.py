@@ -18,7 +18,8 @@ import trustme
 from pyarrow import fs
 
 from io_core.credentials import Keys
-from io_core.errors import CredentialsError, UnsupportedError
+from io_core.errors import CredentialsError, DataFileError, UnsupportedError
+from io_core.formats import CONTENT_TYPES, FileRef, file_name, read, write
 from io_core.s3 import (
     S3Settings,
     S3Store,
@@ -130,6 +131,33 @@ def test_arrow_gets_a_file_system_of_the_place(place: Place) -> None:
         pq.write_table(ROWS, out)
     files, inside = place.storage.filesystem(path)
     assert pq.read_table(inside, filesystem=files) == ROWS
+
+
+@pytest.mark.parametrize("kind", list(CONTENT_TYPES))
+def test_every_format_is_kept_at_any_place(place: Place, kind: str) -> None:
+    path = f"{place.folder}/{file_name(kind)}"
+    entry = write(ROWS, path, kind, storage=place.storage)
+    file = FileRef(path, kind, entry.content_encoding, len(ROWS), "the plan", ROWS.schema)
+    assert read(file, storage=place.storage).equals(ROWS)
+    assert read(file, [], storage=place.storage).num_rows == len(ROWS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONTENT_TYPES if kind != "lance"])
+def test_a_file_that_is_cut_or_gone_is_an_error_that_names_it_at_any_place(
+    place: Place, kind: str
+) -> None:
+    path = f"{place.folder}/{file_name(kind)}"
+    entry = write(ROWS, path, kind, storage=place.storage)
+    file = FileRef(path, kind, entry.content_encoding, len(ROWS), "the plan", ROWS.schema)
+    with place.storage.open_input(path) as whole:
+        body = whole.read()
+    with place.storage.open_output(path, replace=True) as out:
+        out.write(body[: len(body) // 2])
+    for problem in ("damaged", "missing"):
+        with pytest.raises(DataFileError, match=f"{problem}.*the plan") as caught:
+            read(file, storage=place.storage)
+        assert path in str(caught.value)
+        place.storage.delete([path])
 
 
 def test_threads_share_a_storage(object_store: ObjectStore) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.cloudpickle import dumps
@@ -26,12 +27,16 @@ from io_core.errors import (
     SchemaValidationError,
 )
 from io_core.model import TableRef
+from io_core.s3 import S3Settings
 from planner_client import Client
+from tests.object_store.tls import behind_tls
 from tests.ray.tables import SCHEMA, CountingClient, ids, keep, rows, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.object_store.store import ObjectStore
 
 
 def blocks(source: DeltaCatDatasource, parallelism: int = 4) -> list[list[pa.Table]]:
@@ -58,6 +63,18 @@ def test_all_rows_come_back(client: CountingClient) -> None:
     found = read(source)
     assert found.schema == SCHEMA
     assert ids(found) == list(range(95))
+
+
+def test_tasks_reach_a_store_whose_authority_no_machine_knows(
+    tmp_path: Path, object_store: ObjectStore
+) -> None:
+    authority = trustme.CA()
+    pem = authority.cert_pem.bytes().decode()
+    with behind_tls(object_store.url, authority) as url:
+        settings = S3Settings(url, path_style=True, ca_certificates=pem)
+        client = Client(tmp_path / "catalog", data_root=object_store.bucket(), s3=settings)
+        source = DeltaCatDatasource(table(client, rows(0, 95)), planner=client)
+        assert sorted(ids(read(source))) == list(range(95))
 
 
 def test_a_table_reference_and_a_directory_do_too(client: CountingClient, root: Path) -> None:
