@@ -29,7 +29,7 @@ from planner_client.server.paging import cut, fetched, start
 from planner_client.server.roles import EVERYWHERE, Role, Scope, parse_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from planner_client.protocol.catalogs import CatalogInfo
     from planner_client.protocol.endpoint import Endpoint, Page, Request
@@ -61,6 +61,9 @@ class Guarded(Protocol):
 
     def owner_of_transaction(self, transaction_id: str) -> str | None:
         """Who began a transaction; None if there is none, or nobody was known then."""
+
+    def asked_in_transaction(self, transaction_id: str) -> Sequence[tuple[str, Request]]:
+        """What a running transaction was asked to change: names of endpoints, and requests."""
 
 
 class Call(NamedTuple):
@@ -168,6 +171,14 @@ def _session(call: Call) -> Iterator[Need]:
             _own_transaction(session.transaction_id, call)
 
 
+def _commit_transaction(call: Call) -> Iterator[Need]:
+    """What each call in it needed: what was granted then may have been revoked since."""
+    for name, request in call.planner.asked_in_transaction(call.request.transaction_id):
+        # As of now, not as the transaction sees it.
+        outside = msgspec.structs.replace(request, transaction_id=None, transaction_version=None)
+        yield from RULES[name](call._replace(request=outside))
+
+
 def _revoke_token(call: Call) -> Iterator[Need]:
     if call.request.user_id != call.principal.user_id:
         yield Need(ADMIN, EVERYWHERE)
@@ -207,7 +218,7 @@ RULES: dict[str, Rule] = {
     "begin_transaction": _needs(None, _catalog),
     "get_transaction": _anyone,
     "heartbeat_transaction": _anyone,
-    "commit_transaction": _anyone,
+    "commit_transaction": _commit_transaction,
     "abort_transaction": _anyone,
     "create_user": _needs(ADMIN, _everywhere),
     "issue_token": _needs(ADMIN, _everywhere),

@@ -20,7 +20,7 @@ from io_core.partition import check_scheme
 from io_core.schema import SchemaField, assign_field_ids, merge_keys_of, schema_of
 from planner_client.server.conflicts import Change
 from planner_client.server.properties import content_types_of, version_properties
-from planner_client.server.store import AT
+from planner_client.server.store import AT, at
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -217,23 +217,18 @@ def find_version(view: View, namespace: str, table: str, version: str | None) ->
     )
 
 
-def _of(alias: str) -> str:
-    """`AT` for one of several tables."""
-    return re.sub(r"\b(begin_seq|end_seq)\b", rf"{alias}.\1", AT)
-
-
 # In one statement, from the outermost name inwards: every call that is about a table asks it.
 _VERSIONS = f"""
 SELECT v.row_id, v.version_id, v.stream_uuid, v.version, v.lifecycle_state, v.description,
     v.properties, v.content_types, v.partition_scheme, v.sort_scheme, t.table_id, t.uuid,
     s.schema_id, s.arrow, v.number
 FROM namespace n
-CROSS JOIN tbl t ON t.namespace_id = n.namespace_id AND t.name = ?4 AND t.purged = 0 AND {_of("t")}
-CROSS JOIN table_version v ON v.table_id = t.table_id AND {_of("v")} AND {{wanted}}
+CROSS JOIN tbl t ON t.namespace_id = n.namespace_id AND t.name = ?4 AND t.purged = 0 AND {at("t")}
+CROSS JOIN table_version v ON v.table_id = t.table_id AND {at("v")} AND {{wanted}}
 CROSS JOIN table_schema s ON s.version_id = v.version_id AND s.schema_id = (
     SELECT max(schema_id) FROM table_schema
     WHERE version_id = v.version_id AND (begin_seq <= ?1 OR begin_seq = ?2))
-WHERE n.name = ?3 AND {_of("n")}
+WHERE n.name = ?3 AND {at("n")}
 """
 _ACTIVE = _VERSIONS.format(wanted="v.lifecycle_state = 'active'")
 _NAMED = _VERSIONS.format(wanted="v.version = ?5")

@@ -17,6 +17,7 @@ from io_core.formats import schema_of_file
 from io_core.storage import LOCAL
 from planner_client.server.column_rules import column_faults
 from planner_client.server.columns import Profile
+from planner_client.server.dead_row_faults import dead_row_faults
 from planner_client.server.forgetting import file_table
 from planner_client.server.invariants import broken_rules, damage
 from planner_client.server.leases import horizon
@@ -69,7 +70,8 @@ def check(
 
     Args:
         planner: The catalog's planner.
-        deep: Also open every file: it has to be whole, and Parquet of as many rows as were committed.
+        deep: Also open every file: it has to be whole, and Parquet of as many rows as were committed;
+            and read the keys of keyed tables: their known dead rows have to be those of a merge.
         say: Told what happens, for people.
     """
     unreferenced = Unreferenced(planner.root, planner.place)
@@ -98,6 +100,9 @@ def check(
         with planner.store.read() as db:
             still = shown_files(db)
         findings += [text for path, text in faults.items() if path in still]
+    elif deep:
+        say("checking dead rows")
+        findings += dead_row_faults(planner)
     size = sum(item.size for item in unreferenced.items.values())
     files = sum(item.files for item in unreferenced.items.values())
     return CheckReport(tuple(findings), len(shown), Amount(files, size))

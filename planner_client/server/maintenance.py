@@ -96,7 +96,8 @@ def _check_parser(called: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--deep",
         action="store_true",
-        help="open every file: it has to be whole, and of as many rows as were committed",
+        help="open every file: it has to be whole, and of as many rows as were committed; and read "
+        "the keys of keyed tables: known dead rows have to be those of a merge",
     )
     return parser
 

@@ -382,6 +382,11 @@ class EmbeddedPlanner:
         with self.store.read() as db:
             return transactions.owner_of(db, transaction_id)
 
+    def asked_in_transaction(self, transaction_id: str) -> list[tuple[str, Request]]:
+        """What a running transaction was asked to change; nothing of one that is not there."""
+        with self.store.read() as db:
+            return transactions.asked_in(db, transaction_id)
+
     def expire(self) -> None:
         """Abort sessions and transactions whose time is over; vacuum then collects their files."""
         with self.store.locked() as db:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from planner_client.server.conflicts import Change
 
-__all__ = ["AT", "FORMAT_VERSION", "LEDGER", "Store", "View", "Write", "latest"]
+__all__ = ["AT", "FORMAT_VERSION", "LEDGER", "Store", "View", "Write", "at", "latest"]
 
 LEDGER = "catalog.sqlite"
 APPLICATION_ID = 0x0DE17ACA
@@ -158,6 +159,11 @@ CREATE INDEX lease_expiry ON lease(expires_ns);
 
 # Which rows of the objects a view shows; bound to its base and its own number.
 AT = "(begin_seq <= ?1 OR begin_seq = ?2) AND (end_seq IS NULL OR (end_seq > ?1 AND end_seq <> ?2))"
+
+
+def at(alias: str) -> str:
+    """`AT` for one of several tables."""
+    return re.sub(r"\b(begin_seq|end_seq)\b", rf"{alias}.\1", AT)
 
 
 class View(NamedTuple):

@@ -22,6 +22,7 @@ from io_core.errors import (
 )
 from planner_client.protocol import ENDPOINTS
 from planner_client.protocol.transactions import TransactionInfo
+from planner_client.protocol.writes import StageRequest
 from planner_client.server import sessions, writes
 from planner_client.server.conflicts import blocking
 from planner_client.server.leases import check_retained
@@ -42,7 +43,16 @@ if TYPE_CHECKING:
     )
     from planner_client.server.planner import EmbeddedPlanner
 
-__all__ = ["CONTROL", "base_of", "expire", "get_transaction", "owner_of", "view", "within"]
+__all__ = [
+    "CONTROL",
+    "asked_in",
+    "base_of",
+    "expire",
+    "get_transaction",
+    "owner_of",
+    "view",
+    "within",
+]
 
 Res = TypeVar("Res")
 
@@ -488,6 +498,32 @@ def owner_of(db: apsw.Connection, transaction_id: str) -> str | None:
         return _find(db, transaction_id).caller or None
     except NotFoundError:
         return None
+
+
+def asked_in(db: apsw.Connection, transaction_id: str) -> list[tuple[str, Request]]:
+    """What a running transaction was asked to change: names of endpoints, and their requests.
+
+    Of a commit of staged files it is what the session was staged with.
+    """
+    try:
+        txn = _find(db, transaction_id)
+    except NotFoundError:
+        return []
+    found: list[tuple[str, Request]] = []
+    for operation in _operations(db, txn) if txn.status == "RUNNING" else ():
+        if operation.name != "attach":
+            kind = _ENDPOINTS[operation.name].request
+            found.append((operation.name, msgspec.msgpack.decode(operation.body, type=kind)))
+            continue
+        kept = msgspec.msgpack.decode(operation.body, type=writes.Prepared).kept
+        staged = StageRequest(
+            namespace=kept.session.namespace,
+            table=kept.session.table,
+            mode=kept.session.mode,
+            allow_external_entries=kept.external,
+        )
+        found.append(("stage", staged))
+    return found
 
 
 def expire(db: apsw.Connection, now_ns: int) -> None:

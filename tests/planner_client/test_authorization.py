@@ -421,3 +421,27 @@ def test_in_a_transaction_one_may_do_no_more_than_outside(served: Served) -> Non
     with pytest.raises(PermissionDeniedError), client.transaction():
         client.catalog.drop_table(**RUNS)
     assert client.catalog.read(**RUNS).equals(ROWS)
+
+
+@pytest.mark.parametrize("what", ["files", "a column", "a table"])
+def test_what_was_revoked_meanwhile_is_not_committed(served: Served, what: str) -> None:
+    client = served.client("ADMIN-table" if what == "a column" else "WRITER-namespace")
+    grant = ("ADMIN-table", "table") if what == "a column" else ("WRITER-namespace", "namespace")
+    transaction = client.transaction()
+    match what:
+        case "files":
+            client.catalog.write(ROWS, **RUNS, transaction=transaction)
+        case "a column":
+            added = {"operations": [{"op": "add", "field": {"name": "y", "type": "int64"}}]}
+            client.catalog.alter_table(**RUNS, schema_updates=added, transaction=transaction)
+        case _:
+            client.catalog.create_table(
+                namespace="robots", table="new", schema=ROWS.schema, transaction=transaction
+            )
+    served.store.revoke(grant[0], SCOPES[grant[1]])
+    with pytest.raises(PermissionDeniedError, match="may not call commit_transaction"):
+        transaction.commit()
+    admin = served.client("admin").catalog
+    assert admin.read(**RUNS).equals(ROWS)
+    assert not admin.table_exists(namespace="robots", table="new")
+    assert admin.get_transaction(transaction.transaction_id).status == "RUNNING"

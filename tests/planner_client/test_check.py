@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from io_core.deletes import encode
 from io_core.sink import OpenSink
 from planner_client import Client
 from planner_client.server.check import check
@@ -235,3 +237,20 @@ def test_the_command_exits_with_1_where_something_is_wrong(root: Path) -> None:
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert wrong.stdout.startswith("wrong: ")
+
+
+def test_dead_rows_that_were_lost_are_found_by_reading_the_keys(root: Path) -> None:
+    spoil(root, "DELETE FROM kill")
+    assert findings(root) == ()
+    (found,) = findings(root, deep=True)
+    assert found.startswith("ns.keyed, partition ")
+    assert "the dead rows that are known are not those that a merge finds" in found
+    spoil(root, "DELETE FROM killed")
+    assert findings(root, deep=True) == ()
+
+
+def test_a_living_row_that_is_said_to_be_dead_is_found_by_reading_the_keys(root: Path) -> None:
+    both = encode(np.array([0, 1]), 2).hex()
+    spoil(root, f"UPDATE kill SET body = x'{both}', whole = 1")
+    (found,) = findings(root, deep=True)
+    assert found.startswith("ns.keyed, partition ")
