@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
 from io_core.execute import read_plan
@@ -71,10 +70,9 @@ def _known(
     }
 
 
-def _codes(planner: EmbeddedPlanner, plan: ReadPlan) -> list[int]:
+def _codes(planner: EmbeddedPlanner, plan: ReadPlan) -> bytes:
     """What stands for each key that a plan reads, in an order of its own."""
     rows = read_plan(
         ReadPlan(plan.header, plan.files, planner.storage), columns=list(plan.merge_keys)
     )
-    found: npt.NDArray[np.uint64] = key_codes(rows.columns).codes
-    return np.sort(found).tolist()
+    return np.sort(key_codes(rows.columns).codes).tobytes()
