@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from io_core import deletes
@@ -103,7 +104,8 @@ def read_plan(
     watched: Callable[[Iterator[pa.Table]], Iterator[pa.Table]] = iter,
 ) -> pa.Table:
     """All rows of a plan as one table; see `execute`. The pieces pass through `watched`."""
-    empty = result_schema(plan, columns).empty_table()
+    # Not empty_table(), whose arrays would have pyarrow import pandas.
+    empty = pa.Table.from_batches([], result_schema(plan, columns))
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
@@ -282,7 +284,13 @@ def _masked(pieces: Iterator[pa.Table], mask: Mask | None) -> Iterator[pa.Table]
         if part is None or part.all():
             yield piece
         elif part.any():
-            yield piece.filter(pa.array(part))
+            yield piece.filter(_booleans(part))
+
+
+def _booleans(mask: Mask) -> pa.Array:
+    """A mask as Arrow has it. Not by pa.array(), for whose first call pyarrow imports pandas."""
+    bits = np.packbits(mask, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(bits)])
 
 
 def _rows(plan: ReadPlan) -> list[_File]:

@@ -81,7 +81,8 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
             yield without_columns(len(rows))
             return
         stored_types = pa.schema([schema.field(c) for c in found])
-        yield stored_types.empty_table()
+        # Not empty_table(), whose arrays would have pyarrow import pandas.
+        yield pa.Table.from_batches([], stored_types)
         # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
         fixed = any_part(pa.struct(list(stored_types)), pa.types.is_fixed_size_list)
         threaded = len(rows) * len(found) >= _THREADED_VALUES

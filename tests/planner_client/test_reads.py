@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -454,6 +455,23 @@ def test_a_short_read_shows_no_bar() -> None:
     out = Terminal()
     list(with_bar(pieces(), 3, out=out))
     assert out.getvalue() == ""
+
+
+def test_a_plain_read_imports_no_pandas(tmp_path: Path) -> None:
+    where = fresh()
+    code = f"""
+import sys
+from planner_client import Client
+client = Client(sys.argv[1])
+print(client.catalog.read(**{where!r}).num_rows, "pandas" in sys.modules)
+"""
+    with serving(tmp_path / "served") as url:
+        writer = Client(url)
+        writer.catalog.write(pa.table({"k": [1, 2]}), **where, merge_keys=["k"])
+        writer.catalog.write(pa.table({"k": [2, 3]}), **where)
+        command = [sys.executable, "-c", code, url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
