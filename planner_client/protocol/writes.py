@@ -48,7 +48,8 @@ class StageRequest(Request, frozen=True, kw_only=True):
     namespace: str
     table: str
     mode: WriteMode
-    format: str = "parquet"
+    # By a factory, so that it is always sent: other servers ask for it.
+    format: str = msgspec.field(default_factory=lambda: "parquet")
     table_version: str | None = None
     create_if_missing: CreateIfMissing | None = None
     schema_serialized: str | None = None
