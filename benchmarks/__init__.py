@@ -13,4 +13,5 @@ BENCHMARKS: dict[str, str] = {
     "deletes": "benchmarks.deletes",
     "mor": "benchmarks.mor",
     "ray": "benchmarks.ray",
+    "client": "benchmarks.client",
 }

@@ -31,7 +31,8 @@ def _rows(ids: np.ndarray[Any, np.dtype[np.int64]], version: int) -> pa.Table:
 def make_keyed(client: Client, rows: int) -> None:
     """Write it as `WHERE` says: 16 files in no order, four commits of upserts, and one of deletes."""
     seed = np.random.default_rng(3)
-    client.catalog.create_namespace(namespace=WHERE["namespace"])
+    if not client.catalog.namespace_exists(namespace=WHERE["namespace"]):
+        client.catalog.create_namespace(namespace=WHERE["namespace"])
     progress(f"writing a keyed table of {rows:,} rows, 10 % upserted, 1 % deleted")
     ids = seed.permutation(rows).astype(np.int64)
     per_file = max(rows // 16, 1)

@@ -34,6 +34,7 @@ def _main(url: str, table: str, *columns: str) -> None:
     found = {
         "wall_ms": wall * 1000,
         "cpu_ms": cpu * 1000,
+        "process_cpu_ms": time.process_time() * 1000,
         "peak_rss_mib": _peak_mib(),
         "rows": read.num_rows,
         "total": pc.sum(read.column("value")).as_py(),

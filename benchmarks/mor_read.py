@@ -18,13 +18,17 @@ TINY = "tiny"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a read in a new process took, and what it found: rows, and the sum of their `value`."""
+    """What a read in a new process took, and what it found: rows, and the sum of their `value`.
+
+    `process_cpu_ms` is the CPU of all of the process, its imports and first call included.
+    """
 
     wall_ms: float
     cpu_ms: float
     peak_rss_mib: float
     rows: int
     total: float
+    process_cpu_ms: float = 0.0
 
 
 def table_of(layout: str, kind: str) -> str:

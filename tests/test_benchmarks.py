@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import commit, commit_sides, mor, plan, polars
+from benchmarks import client, commit, commit_sides, mor, plan, polars
 from benchmarks.harness import Sample, interleave
 from benchmarks.mor_tables import Size as MorSize
 from benchmarks.ray_fleet import DECODE_BYTES_S, OPEN_S, TASK_S, TASKS_S, Fleet, seconds
@@ -106,3 +106,13 @@ def test_polars_is_measured_merging_and_writing_with_every_answer_checked() -> N
     assert {row.checked for row in merges} == {"equal"}
     assert all(set(row.timings) == {"ours", "ours cold", "parquet"} for row in merges)
     assert "sink, peak memory" in {target.metric for target in report.targets}
+
+
+def test_reads_of_a_client_are_measured_once_they_give_what_is_there() -> None:
+    report = client.measure(client.Size(2_000, keyed=1_000, rounds=1), published=False)
+    assert [row.metric for row in report.rows] == [
+        f"{table}, {columns}"
+        for table in ("plain", "keyed")
+        for columns in ("all columns", "1 column")
+    ]
+    assert {row.checked for row in report.rows} == {"equal, 2000 rows", "equal, 990 rows"}

@@ -1,0 +1,195 @@
+"""What does it take to read a table as Arrow, by our client and by the published one?
+
+Both ask the same planner over HTTP for the same files, each in a new process:
+
+* ours: `client.catalog.read(read_as="record_batch_reader")`, consumed batch by batch;
+* ours, table: `client.catalog.read()`, one Arrow table;
+* published client: `client.catalog.read()` of deltacat-client 0.1.8, which gives one Arrow table.
+
+`plain` has six columns: whole numbers, floats, text that repeats and text that does not. `keyed` has
+merge keys; 10 % of its rows were upserted and 1 % deleted, and every side finds the rows that live.
+
+Two costs are told. The timings are of the read alone, after a table of a few rows was read: of all
+columns of a plain table both sides decode the same bytes with the same library, which is nearly all of
+it. A process has all CPU of one that imports the client, connects and reads: what a job pays.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks import harness
+from benchmarks.harness import progress
+from benchmarks.keyed import WHERE, make_keyed
+from benchmarks.mor_read import Found
+from benchmarks.mor_tables import make_tiny
+from benchmarks.report import Figure, Report, Row, Target, Timing
+from benchmarks.serving import serving
+from planner_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Size", "measure", "run"]
+
+PYTHON = Path(__file__).parents[1] / ".venv-clients" / "compat" / "bin" / "python"
+OURS, TABLE, PUBLISHED = "ours", "ours, table", "published client"
+_PER_FILE = 1_000_000
+
+
+class Size(NamedTuple):
+    """How much is measured: rows of the plain table and of the keyed one, and rounds."""
+
+    rows: int
+    keyed: int
+    rounds: int
+
+
+def _piece(start: int, rows: int) -> pa.Table:
+    seed = np.random.default_rng(start)
+    ids = np.arange(start, start + rows)
+    words = pa.array([f"task {number}" for number in range(1000)])
+    return pa.table(
+        {
+            "id": ids,
+            "value": seed.random(rows),
+            "length": seed.integers(0, 10**6, rows),
+            "score": seed.random(rows),
+            "task": words.take(pa.array(seed.integers(0, 1000, rows))),
+            "name": pa.array([f"episode-{number:08d}" for number in ids]),
+        }
+    )
+
+
+def _make(root: str, size: Size) -> None:
+    with Client(root) as client:
+        make_tiny(client)
+        progress(f"writing a plain table of {size.rows:,} rows")
+        for start in range(0, size.rows, _PER_FILE):
+            rows = _piece(start, min(_PER_FILE, size.rows - start))
+            client.catalog.write(rows, namespace="bench", table="plain")
+        # Its namespace is there: that of the table of a few rows.
+        make_keyed(client, size.keyed)
+
+
+def _wanted(root: str, table: str) -> tuple[int, float]:
+    with Client(root) as client:
+        read = client.catalog.read(namespace="bench", table=table, columns=["value"])
+    return read.num_rows, pc.sum(read["value"]).as_py()
+
+
+class _Case(NamedTuple):
+    """One table, and which columns of it are read; none means all."""
+
+    table: str
+    columns: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As reports have it."""
+        return f"{self.table}, {len(self.columns) or 'all'} column{'s'[: len(self.columns) != 1]}"
+
+
+def _found(side: str, url: str, case: _Case, wanted: tuple[int, float]) -> Found:
+    """A read in a new process, which found what is there."""
+    form = "record_batch_reader" if side == OURS else "pyarrow"
+    ours = "benchmarks.client_read", [url, case.table, form], sys.executable
+    theirs = "benchmarks.mor_published", [url, case.table], str(PYTHON)
+    module, arguments, python = theirs if side == PUBLISHED else ours
+    found = harness.in_new_process(module, [*arguments, *case.columns], Found, python=python)
+    same = found.rows == wanted[0] and abs(found.total - wanted[1]) <= 1e-9 * abs(wanted[1])
+    assert same, f"{side}: {found} instead of {wanted}"
+    return found
+
+
+def _measured(
+    url: str, root: str, case: _Case, sides: list[str], rounds: int
+) -> tuple[Row, Figure]:
+    """The read alone, and the CPU of the whole process."""
+    wanted = _wanted(root, case.table)
+    progress(f"{case.name}: {wanted[0]:,} rows")
+    whole: dict[str, list[float]] = {side: [] for side in sides}
+
+    def sample(side: str) -> harness.Sample:
+        found = _found(side, url, case, wanted)
+        whole[side].append(found.process_cpu_ms)
+        return harness.Sample(found.wall_ms, found.cpu_ms, found.peak_rss_mib)
+
+    samplers = {side: functools.partial(sample, side) for side in sides}
+    timings = harness.interleave(samplers, rounds, warm_up=False)
+    checked = f"equal, {wanted[0]} rows"
+    row = Row.compare(case.name, "new process", timings, [OURS, TABLE], checked)
+    medians = {side: statistics.median(found) for side, found in whole.items()}
+    return row, Figure(f"{case.name}: a process", "ms of CPU", medians)
+
+
+def _targets(rows: list[Row], figures: list[Figure]) -> Iterator[Target]:
+    for row, figure in zip(rows, figures, strict=True):
+        bar = 0.1 if row.metric.startswith(WHERE["table"]) else 0.5
+        ours, theirs = row.timings[OURS], row.timings[PUBLISHED]
+        for metric, mine, peer in (
+            (f"{row.metric}: the read", ours.cpu_ms, theirs.cpu_ms),
+            (figure.metric, figure.values[OURS], figure.values[PUBLISHED]),
+        ):
+            shown = f"{peer:.0f} ms of CPU, {PUBLISHED}"
+            ratio = mine / peer
+            yield Target(metric, shown, f"<= {bar} of its CPU", f"{ratio:.2f}", ratio <= bar)
+        memory = _peak(ours) / _peak(theirs)
+        shown = f"{_peak(theirs):.0f} MiB, {PUBLISHED}"
+        yield Target(row.metric, shown, "<= 0.5 of its memory", f"{memory:.2f}", memory <= 0.5)
+
+
+def _peak(timing: Timing) -> float:
+    return timing.peak_rss_mib or float("nan")
+
+
+CASES = [
+    _Case(table, columns) for table in ("plain", WHERE["table"]) for columns in ((), ("value",))
+]
+
+
+def measure(size: Size, *, published: bool = True) -> Report:
+    """Write both tables, check and time every side, and report.
+
+    Args:
+        size: How much is measured.
+        published: Whether to ask the published client, too.
+    """
+    sides = [OURS, TABLE, *([PUBLISHED] if published else [])]
+    with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as folder:
+        root = f"{folder}/catalog"
+        _make(root, size)
+        with serving(root) as server:
+            found = [_measured(server.url, root, case, sides, size.rounds) for case in CASES]
+    rows, figures = [row for row, _ in found], [figure for _, figure in found]
+    return Report(
+        name="client",
+        about=f"{size.rows:,} rows of 6 columns read as Arrow; {size.keyed:,} of 14, merged",
+        sides=sides,
+        machine=harness.machine(),
+        versions=harness.versions(("deltacat-sources", "pyarrow")),
+        rows=rows,
+        figures=figures,
+        targets=list(_targets(rows, figures)) if published else [],
+        notes=["published client: deltacat-client 0.1.8, with its own pins"] if published else [],
+    )
+
+
+def run(*, quick: bool = False) -> Report:
+    """Measure in full.
+
+    Args:
+        quick: A million rows and one round in place of ten million and three.
+    """
+    if not PYTHON.exists():
+        raise RuntimeError(f"{PYTHON} does not exist: `make bench` builds it")
+    return measure(Size(1_000_000, 100_000, 1) if quick else Size(10_000_000, 1_000_000, 3))
