@@ -1,0 +1,240 @@
+"""Does what is written come back, of any input, in any format and form, for any rows?
+
+With its columns in their order, their types, the rows in their order, nulls and NaN as they were, and
+what the columns say of themselves: that they are required, keys, or described.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import daft
+import duckdb
+import narwhals
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from io_core import formats
+from io_core.formats import FileRef
+from io_core.schema import DOC
+from planner_client import Client
+from tests.oracle import canonical, rows_of, table_of
+from tests.same_rows import assert_same
+from tests.strategies import TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from planner_client.forms import ReadAs
+    from tests.oracle import Row
+
+NUMBERS = itertools.count()
+NAMES = ("x", "y", "größe x", "Value_4", "z", "a.b")
+# Lance takes no dots, Avro nothing but ASCII; ORC has no times.
+PLAIN_NAMES = ("x", "y", "Value_4", "z")
+NESTED = (
+    pa.list_(pa.int64()),
+    pa.struct([("a", pa.int32()), ("b", pa.string())]),
+    pa.list_(pa.struct([("a", pa.timestamp("us"))])),
+)
+VALUES: dict[pa.DataType, list[Any]] = {
+    NESTED[0]: [[], [1, None], [2**62]],
+    NESTED[1]: [{"a": 1, "b": None}, {"a": None, "b": "é"}],
+    NESTED[2]: [[], [{"a": None}]],
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(tmp_path_factory.mktemp("agree") / "catalog")
+
+
+@st.composite
+def tables(
+    draw: st.DrawFn, *, nested: bool = True, times: bool = True, names: tuple[str, ...] = NAMES
+) -> pa.Table:
+    """1 to 5 columns of any type, 0 to 8 rows, in one chunk or several; some columns are required."""
+    kinds = [t for t in TYPES if times or not pa.types.is_time(t)] + list(NESTED if nested else ())
+    fields, columns = [], {}
+    height = draw(st.integers(0, 8))
+    for name in names[: draw(st.integers(1, len(names)))]:
+        dtype = draw(st.sampled_from(kinds))
+        required = draw(st.booleans()) and dtype in TYPES
+        pool: list[Any] = list(TYPES.get(dtype) or VALUES[dtype])
+        value = st.sampled_from(pool if required else [*pool, None])
+        columns[name] = draw(st.lists(value, min_size=height, max_size=height))
+        fields.append(pa.field(name, dtype, nullable=not required))
+    schema = pa.schema(fields)
+    rows: list[Row] = [{n: values[i] for n, values in columns.items()} for i in range(height)]
+    whole = table_of(rows, schema)
+    cut = draw(st.integers(0, height))
+    return pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+
+
+def fresh() -> dict[str, Any]:
+    return {"namespace": "ns", "table": f"t{next(NUMBERS)}"}
+
+
+class Stream:
+    """Hands over a stream by the PyCapsule interface alone."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._rows.__arrow_c_stream__(requested_schema)
+
+
+EXACT: dict[str, Callable[[pa.Table], Any]] = {
+    "table": lambda rows: rows,
+    "reader": lambda rows: rows.to_reader(),
+    "dataset": ds.dataset,
+    "stream": Stream,
+    "pandas": lambda rows: rows.to_pandas(types_mapper=pd.ArrowDtype),
+}
+
+
+def thorough(share: float = 0.5) -> settings:
+    most = settings.default.max_examples if settings.default else 0
+    return settings(max_examples=max(5, int(most * share)))
+
+
+def plain(rows: pa.Table) -> pa.Table:
+    """The rows without what their columns say of themselves."""
+    return rows.cast(pa.schema([pa.field(f.name, f.type) for f in rows.schema]))
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_arrow_data_comes_back_exactly(client: Client, kind: str) -> None:
+    @thorough()
+    @given(tables())
+    def property_(rows: pa.Table) -> None:
+        where = fresh()
+        client.catalog.write(EXACT[kind](rows), **where, max_rows_per_file=3)
+        found = client.catalog.read(**where)
+        assert_same(found, plain(rows))
+        reader = client.catalog.read(**where, read_as="record_batch_reader")
+        assert_same(reader.read_all(), found)
+
+    property_()
+
+
+@pytest.mark.parametrize("format", ["parquet", "feather", "orc", "avro", "lance"])
+def test_every_format_with_types_gives_back_the_tables_own(client: Client, format: str) -> None:
+    @thorough()
+    @given(tables(names=PLAIN_NAMES, times=format != "orc"))
+    def property_(rows: pa.Table) -> None:
+        where = fresh()
+        client.catalog.write(rows, **where, format=format)
+        assert_same(client.catalog.read(**where), plain(rows))
+
+    property_()
+
+
+FILES: dict[str, Callable[[pa.Table, str], object]] = {
+    "x.parquet": pq.write_table,
+    "x.feather": pyarrow.feather.write_feather,
+    "x.orc": lambda rows, path: formats.write(rows, path, "orc"),
+    "x.avro": lambda rows, path: formats.write(rows, path, "avro"),
+    "x.lance": lambda rows, path: formats.write(rows, path, "lance"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_comes_back_as_its_own_reader_reads_it(
+    client: Client, tmp_path: Path, name: str
+) -> None:
+    @thorough(0.25)
+    @given(tables(names=PLAIN_NAMES, times=name != "x.orc"))
+    def property_(rows: pa.Table) -> None:
+        folder, where = tmp_path / str(next(NUMBERS)), fresh()
+        folder.mkdir()
+        path = str(folder / name)
+        FILES[name](rows, path)
+        client.catalog.write(path, **where)
+        pieces = formats.read_batches(FileRef(path, name.partition(".")[2]))
+        wanted = pa.concat_tables([plain(piece) for piece in pieces])
+        assert_same(client.catalog.read(**where), wanted)
+
+    property_()
+
+
+ENGINES: dict[str, tuple[Callable[[pa.Table], Any], Callable[[Any], pa.Table]]] = {
+    "polars": (pl.DataFrame, lambda frame: frame.to_arrow()),
+    "polars, lazy": (
+        lambda rows: pl.DataFrame(rows).lazy(),
+        lambda lazy: lazy.collect().to_arrow(),
+    ),
+    "daft": (daft.from_arrow, lambda frame: frame.to_arrow()),
+    "duckdb": (duckdb.connect().from_arrow, lambda relation: relation.to_arrow_table()),
+    "narwhals": (
+        lambda rows: narwhals.from_native(pl.DataFrame(rows)),
+        lambda frame: frame.to_arrow(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_an_engines_frame_comes_back_as_the_engine_holds_it(client: Client, kind: str) -> None:
+    make, held = ENGINES[kind]
+
+    @thorough()
+    @given(tables(nested=False))
+    def property_(rows: pa.Table) -> None:
+        where, frame = fresh(), make(plain(rows))
+        client.catalog.write(frame, **where)
+        found, wanted = client.catalog.read(**where), held(frame)
+        assert found.column_names == wanted.column_names
+        assert canonical(rows_of(found), ordered=True) == canonical(rows_of(wanted), ordered=True)
+
+    property_()
+
+
+FORMS: dict[ReadAs, tuple[Callable[[Any], pa.Table], Callable[[pa.Table], pa.Table]]] = {
+    "polars": (lambda lazy: lazy.collect().to_arrow(), lambda rows: pl.DataFrame(rows).to_arrow()),
+    "daft": (lambda frame: frame.to_arrow(), lambda rows: daft.from_arrow(rows).to_arrow()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_holds_the_same_rows(client: Client, form: ReadAs) -> None:
+    back, wanted = FORMS[form]
+
+    @thorough()
+    @given(tables(nested=False))
+    def property_(rows: pa.Table) -> None:
+        where = fresh()
+        client.catalog.write(rows, **where, max_rows_per_file=3)
+        found = back(client.catalog.read(**where, read_as=form))
+        assert found.column_names == rows.column_names
+        whole = wanted(plain(rows))
+        assert canonical(rows_of(found), ordered=True) == canonical(rows_of(whole), ordered=True)
+
+    property_()
+
+
+@given(tables(nested=False), st.data())
+def test_what_columns_say_of_themselves_comes_back(
+    client: Client, rows: pa.Table, data: st.DataObject
+) -> None:
+    can_be_key = [f.name for f in rows.schema if not pa.types.is_floating(f.type)]
+    keys = data.draw(st.lists(st.sampled_from(can_be_key), unique=True)) if can_be_key else []
+    fields = [f.with_metadata({DOC: f"about {f.name}".encode()}) for f in rows.schema]
+    where = fresh()
+    client.catalog.write(rows.cast(pa.schema(fields)), **where, merge_keys=keys)
+    found = client.catalog.describe_table(**where)
+    assert [f.name for f in found.schema or []] == rows.column_names
+    assert [f.nullable for f in found.schema or []] == [f.nullable for f in rows.schema]
+    assert [f.doc for f in found.schema or []] == [f"about {n}" for n in rows.column_names]
+    assert {f.name for f in found.schema or [] if f.is_merge_key} == set(keys)
+    plan = client.catalog.plan(**where)
+    assert plan.schema.types == rows.schema.types
