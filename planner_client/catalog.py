@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner_client.calls import new_operation
+from planner_client.changes import ReadsOfChanges
 from planner_client.changing import Changing
 from planner_client.inline import Inline
 from planner_client.later import LaterCatalog
 from planner_client.namespaces import Namespaces
 from planner_client.protocol.catalogs import GET_CATALOG, LIST_CATALOGS, GetCatalog, ListCatalogs
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
-from planner_client.reads import Reads
 from planner_client.tables import Tables
 from planner_client.transaction import Transaction
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
-class Catalog(Namespaces, Tables, Inline, Reads, Changing, LaterCatalog):
+class Catalog(Namespaces, Tables, Inline, ReadsOfChanges, Changing, LaterCatalog):
     """What can be done with a catalog. Every mutation happens once, however often it is sent."""
 
     def list_catalogs(self) -> list[CatalogInfo]:
