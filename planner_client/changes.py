@@ -39,7 +39,22 @@ class Changes(NamedTuple):
 
 
 class ReadsOfChanges(Reads):
-    """Reads of what is new."""
+    """Reads of what is new.
+
+    Example:
+        >>> import tempfile
+        >>> import pyarrow as pa
+        >>> from planner_client import Client
+        >>> catalog = Client(tempfile.mkdtemp()).catalog
+        >>> where = {"namespace": "ns", "table": "events"}
+        >>> seen = catalog.write(pa.table({"x": [1]}), **where).snapshot
+        >>> more = catalog.write(pa.table({"x": [2]}), **where)
+        >>> found = catalog.read_changes(**where, since=seen)
+        >>> found.rows.column("x").to_pylist(), found.is_additions_alone
+        ([2], True)
+        >>> catalog.read_changes(**where, since=found.snapshot).rows.num_rows
+        0
+    """
 
     def read_changes(
         self,
@@ -74,20 +89,6 @@ class ReadsOfChanges(Reads):
             NotFoundError: No such table.
             RequestRejectedError: Vacuum has gone past that snapshot (410 `snapshot_expired`), or it is
                 later than the table's.
-
-        Example:
-            >>> import tempfile
-            >>> import pyarrow as pa
-            >>> from planner_client import Client
-            >>> catalog = Client(tempfile.mkdtemp()).catalog
-            >>> where = {"namespace": "ns", "table": "events"}
-            >>> seen = catalog.write(pa.table({"x": [1]}), **where).snapshot
-            >>> more = catalog.write(pa.table({"x": [2]}), **where)
-            >>> found = catalog.read_changes(**where, since=seen)
-            >>> found.rows.column("x").to_pylist(), found.is_additions_alone
-            ([2], True)
-            >>> catalog.read_changes(**where, since=found.snapshot).rows.num_rows
-            0
         """
         predicate = as_predicate(filter_predicate)
         plan = self.plan(
