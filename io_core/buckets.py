@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import SchemaValidationError
+from io_core.keys import distinguishable
 
 __all__ = ["Strategy", "buckets_of", "is_agreed"]
 
@@ -45,8 +46,7 @@ def buckets_of(column: pa.ChunkedArray, count: int, strategy: Strategy) -> pa.Ch
         mask = numbers.is_null().to_numpy(zero_copy_only=False)
         return pa.chunked_array([pa.array(found.astype(np.int32), mask=mask)])
     hashed = _murmur if strategy == "iceberg" else _sha1
-    wide = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-    column = column.cast(wide.get(column.type, column.type))
+    column = column.cast(distinguishable(column.type))
     distinct = column.unique()
     try:
         values = distinct.to_pylist()

@@ -12,11 +12,18 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Codes", "last_of_each", "row_codes"]
+__all__ = ["Codes", "distinguishable", "last_of_each", "row_codes"]
 
 Codes = npt.NDArray[np.int64]
 
 _CODE_LIMIT = 2**62
+_WIDE = {
+    pa.float16(): pa.float32(),
+    pa.string(): pa.large_string(),
+    pa.string_view(): pa.large_string(),
+    pa.binary(): pa.large_binary(),
+    pa.binary_view(): pa.large_binary(),
+}
 
 
 def row_codes(columns: Sequence[pa.ChunkedArray]) -> Codes:
@@ -46,19 +53,27 @@ def row_codes(columns: Sequence[pa.ChunkedArray]) -> Codes:
     return codes
 
 
+def distinguishable(dtype: pa.DataType) -> pa.DataType:
+    """The type with the same values that Arrow tells equal ones of from others, however many.
+
+    Example:
+        >>> distinguishable(pa.string_view()), distinguishable(pa.decimal64(9, 2))
+        (DataType(large_string), Decimal128Type(decimal128(9, 2)))
+    """
+    t = pa.types
+    if t.is_dictionary(dtype):
+        return distinguishable(dtype.value_type)
+    if t.is_decimal(dtype) and dtype.bit_width < 128:
+        return pa.decimal128(dtype.precision, dtype.scale)
+    # 64-bit offsets: one array of a whole column must be possible.
+    return _WIDE.get(dtype, dtype)
+
+
 def _encode(column: pa.ChunkedArray) -> tuple[Codes, int]:
-    # 64-bit offsets: one array of the whole column must be possible.
-    wide = {
-        pa.string(): pa.large_string(),
-        pa.string_view(): pa.large_string(),
-        pa.binary(): pa.large_binary(),
-        pa.binary_view(): pa.large_binary(),
-    }
-    dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    array = column.cast(wide.get(dtype, dtype)).combine_chunks()
-    if pa.types.is_float32(dtype) or pa.types.is_float64(dtype):
+    array = column.cast(distinguishable(column.type)).combine_chunks()
+    if pa.types.is_floating(array.type):
         # -0.0 equals 0.0.
-        array = pc.add(array, pa.scalar(0, dtype))
+        array = pc.add(array, pa.scalar(0, array.type))
     encoded = pc.dictionary_encode(array, null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
 

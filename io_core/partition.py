@@ -155,7 +155,7 @@ def value_type(key: PartitionKey, schema: pa.Schema) -> pa.DataType:
         raise SchemaValidationError(
             f"partition transform {name!r} does not fit column {key.column!r} of type {dtype}"
         )
-    return dtype if name in ("identity", "truncate", "void") else pa.int32()
+    return without_views(dtype) if name in ("identity", "truncate", "void") else pa.int32()
 
 
 def _counts_to(dtype: pa.DataType, width: int) -> bool:
@@ -251,9 +251,11 @@ def value_bounds(
     null_count, nan_count = np.where(nulls, rows, 0), np.zeros(len(values), np.int64)
     image = Image(values, lambda column: transform(key, column, values.type))
     nothing = pa.nulls(len(values), dtype)
+    # Views are divided by as large types, and compared as what they are.
+    same = values.cast(dtype) if name in ("identity", "truncate") else values
     if name == "identity":
         if not pa.types.is_floating(dtype):
-            return Bounds(values, values, null_count, nan_count, exact=True)
+            return Bounds(same, same, null_count, nan_count, exact=True)
         is_nan = pc.fill_null(pc.is_nan(values), False)
         bound = pc.if_else(is_nan, pa.scalar(None, values.type), values)
         nan_count = np.where(is_nan.to_numpy(zero_copy_only=False), rows, 0)
@@ -264,7 +266,7 @@ def value_bounds(
     if name == "truncate" and pa.types.is_integer(dtype):
         return _whole_range(values, width, dtype, null_count)
     if name == "truncate":
-        return Bounds(values, _beyond(values), null_count, nan_count, exact=False, image=image)
+        return Bounds(same, _beyond(same), null_count, nan_count, exact=False, image=image)
     if name == "bucket":
         told = image if is_agreed(dtype, strategy) else None
         return Bounds(nothing, nothing, null_count, unknown, exact=False, image=told)

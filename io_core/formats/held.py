@@ -99,8 +99,11 @@ def in_held_types(
             values.
     """
     for i, field in enumerate(table.schema):
-        # pyarrow 25 miscounts nulls without a type inside of what it casts.
-        empty = pa.types.is_nested(field.type) and any_part(field.type, pa.types.is_null)
+        # pyarrow 25 miscounts nulls without a type inside of what it casts, writes an item into
+        # each fixed list of none as Parquet, and dies of a division by zero over those as ORC.
+        empty = any_part(field.type, _is_list_of_none) or (
+            pa.types.is_nested(field.type) and any_part(field.type, pa.types.is_null)
+        )
         if not empty and is_kept is not None and is_kept(field.type):
             continue
         dtype = None if empty else held_type(field.type, hold)
@@ -120,6 +123,10 @@ def in_held_types(
             ) from None
         table = table.set_column(i, field.with_type(dtype), column)
     return table
+
+
+def _is_list_of_none(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(dtype) and not dtype.list_size)
 
 
 def _comes_back(held: pa.DataType, dtype: pa.DataType) -> bool:

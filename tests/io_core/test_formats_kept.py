@@ -204,6 +204,15 @@ def test_list_views_are_kept_where_they_can_be(tmp_path: Path, kind: str) -> Non
     assert read(written(tmp_path, kind, table)).column("x").to_pylist() == [[1], None, [2, None]]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "feather"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_fixed_lists_of_no_items_are_refused(tmp_path: Path, kind: str, *, inside: bool) -> None:
+    none = pa.list_(pa.int8(), 0)
+    column = pa.array([{"l": []}], pa.struct([("l", none)])) if inside else pa.array([[]], none)
+    with pytest.raises(SchemaValidationError, match="has no place for"):
+        written(tmp_path, kind, pa.table({"l": column, "n": [1]}))
+
+
 @pytest.mark.parametrize("kind", ["parquet", "feather", "orc", "avro", "lance", "json"])
 def test_tensors_are_kept_null_ones_too(tmp_path: Path, kind: str) -> None:
     dtype = pa.fixed_shape_tensor(pa.float32(), [2, 2])

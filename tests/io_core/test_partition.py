@@ -84,6 +84,23 @@ def test_the_default_bucket_hashes_as_the_protocol_does(
     assert transformed("bucket(8, default)", dtype, [value]) == [bucket]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "same"),
+    [
+        (pa.decimal32(5, 2), pa.decimal128(5, 2)),
+        (pa.decimal64(5, 2), pa.decimal128(5, 2)),
+        (pa.string_view(), pa.string()),
+        (pa.binary_view(), pa.binary()),
+    ],
+)
+def test_a_type_that_arrow_cannot_tell_values_of_apart_has_the_buckets_of_one_that_it_can(
+    dtype: pa.DataType, same: pa.DataType
+) -> None:
+    values = [Decimal("1.25"), None] if pa.types.is_decimal(dtype) else [b"1.25", None]
+    for text in ("bucket(1000)", "bucket(1000, iceberg)"):
+        assert transformed(text, dtype, values) == transformed(text, same, values)
+
+
 def test_zoned_times_are_partitioned_by_their_utc_components() -> None:
     midnight_in_berlin = 1_740_783_600 * 10**6  # 2025-02-28T23:00:00Z
     dtype = pa.timestamp("us", "Europe/Berlin")
@@ -173,6 +190,8 @@ def test_a_scheme_needs_keys_that_are_top_level_columns() -> None:
         check_scheme(PartitionScheme(()), schema)
     with pytest.raises(SchemaValidationError, match=r"\['s', 'a'\]: only top-level"):
         check_scheme(PartitionScheme((PartitionKey(("s", "a")),)), schema)
+    with pytest.raises(SchemaValidationError, match=r"\[\]: only top-level"):
+        check_scheme(PartitionScheme((PartitionKey(()),)), schema)
     with pytest.raises(SchemaValidationError, match="did you mean 'month'"):
         check_scheme(PartitionScheme((PartitionKey(("mnth",)),)), schema)
 
@@ -268,13 +287,13 @@ def test_splitting_loses_and_adds_no_row(data: st.DataObject) -> None:
     assert [part[0] for part in parts] == sorted(part[0] for part in parts)
 
 
-@pytest.mark.parametrize("year", [1677, 2262])
+@pytest.mark.parametrize("year", [1600, 1677, 2262, 2300])
 def test_a_year_that_nanoseconds_hold_only_in_part_has_no_bound_on_its_open_side(year: int) -> None:
     key, values = PartitionKey(("x",), "year"), pa.array([year], pa.int32())
     bounds = value_bounds(key, values, np.array([1]), pa.timestamp("ns"))
     assert bounds is not None
     low, high = bounds.low.to_pylist()[0], bounds.high.to_pylist()[0]
-    assert (low is None, high is None) == (year == 1677, year == 2262)
+    assert (low is None, high is None) == (year != 2262, year != 1677)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +307,29 @@ def test_truncated_integers_bound_both_signs(
     assert found is not None
     assert (found.low[0].as_py(), found.high[0].as_py()) == (low, high)
     assert found.null_count[0] == (3 if value is None else 0)
+
+
+@pytest.mark.parametrize(
+    ("width", "value", "low", "high"),
+    [(3, -126, -128, -126), (2, 126, 126, 127), (127, 0, -126, 126)],
+)
+def test_truncated_integers_bound_up_to_the_ends_of_their_type(
+    width: int, value: int, low: int, high: int
+) -> None:
+    check_scheme(scheme(f"truncate({width})"), pa.schema([("x0", pa.int8())]))
+    key = PartitionKey(("x",), f"truncate({width})")
+    found = value_bounds(key, pa.array([value], pa.int8()), np.array([1]), pa.int8())
+    assert found is not None
+    assert (found.low[0].as_py(), found.high[0].as_py()) == (low, high)
+
+
+def test_a_partition_of_floats_holds_one_value_nan_or_nulls() -> None:
+    key, values = PartitionKey(("x",)), pa.array([1.5, NAN, None])
+    found = value_bounds(key, values, np.array([3, 3, 3]), pa.float64())
+    assert found is not None
+    assert found.low.to_pylist() == found.high.to_pylist() == [1.5, None, None]
+    assert found.nan_count.tolist() == [0, 3, 0]
+    assert found.null_count.tolist() == [0, 0, 3]
 
 
 @pytest.mark.parametrize("text", ["month", "day", "hour", "bucket(8)", "bucket(8, iceberg)"])

@@ -121,6 +121,30 @@ def test_a_column_that_a_merging_table_is_divided_by_rules_out_partitions_and_no
     assert found.to_pylist() == [{"k": 2, "p": 2}]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values", "literal", "transforms"),
+    [
+        (pa.string_view(), ["abc", "b", None], "abc", ["identity", "truncate(1)", "bucket(4)"]),
+        (pa.binary_view(), [b"abc", b"b", None], "YWJj", ["identity", "truncate(1)", "bucket(4)"]),
+        (pa.decimal64(9, 2), ["1.25", "2.00", None], "1.25", ["identity", "bucket(4)"]),
+        (pa.float16(), [1.5, 2.0, None], 1.5, ["void"]),
+    ],
+)
+def test_types_that_arrow_hardly_knows_divide_a_table_too(
+    tmp_path: Path, dtype: pa.DataType, values: list[Any], literal: object, transforms: list[str]
+) -> None:
+    client = Client(tmp_path / "catalog")
+    table = pa.table({"p": pa.array(values).cast(dtype), "n": [1, 2, 3]})
+    for i, transform in enumerate(transforms):
+        where: dict[str, Any] = {"namespace": "ns", "table": f"t{i}"}
+        scheme = {"keys": [{"key": ["p"], "transform": transform}]}
+        client.catalog.write(table, **where, partition_scheme=scheme)
+        assert sorted(client.catalog.read(**where).column("n").to_pylist()) == [1, 2, 3]
+        if dtype != pa.float16():
+            found = client.catalog.read(**where, filter_predicate={"eq": ["p", literal]})
+            assert found.column("n").to_pylist() == [1]
+
+
 def test_partitions_rule_out_delete_files_with_their_data(keyed: Client) -> None:
     keyed.catalog.write(NUMBERS.slice(0, 1), **WHERE, mode="delete")
     plan = keyed.catalog.plan(**WHERE, filter_predicate={"eq": ["p", 3]})
