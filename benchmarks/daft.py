@@ -1,44 +1,43 @@
 """What do Daft's reads, merges and writes of a table cost, beside Daft's own over the same files?
 
-Reads are of the table of `benchmarks.scan`, beside `read_parquet` over the list of files and
-`read_deltalake` (`read_iceberg` refuses files without field ids, and pyiceberg registers no others):
-in a new process (imports done, nothing opened), with a held handle and a frame
-built anew, and with a frame that is built once and asked again. The same on Ray, with held handles.
-Merges read the table of `benchmarks.keyed`, its dead rows known, beside a plain scan of the same
-files. Writes take many small files, beside `write_parquet`. Answers are compared before they are timed.
+Reads are of the table of `benchmarks.daft_tables`, beside `read_parquet` over the list of files,
+`read_deltalake` and `read_iceberg`: in a new process (imports done, nothing opened), with a held handle
+and a frame built anew, and with a frame that is built once and asked again. The same on Ray's runner,
+with held handles, where every side has small scan tasks put together (`enable_scan_task_split_and_merge`).
+Answers are compared before they are timed: a peer whose answer is wrong is named, and not timed.
+How many data files a question opens is counted from outside, by the kernel. Merges and writes are
+those of `benchmarks.daft_changes`.
 """
 
 from __future__ import annotations
 
 import functools
-import glob
-import os
-import shutil
+import logging
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import daft
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from daft import col
 
-from benchmarks import harness, scan
+from benchmarks import daft_changes, daft_tables, harness, scan
 from benchmarks.harness import Sample, progress
-from benchmarks.keyed import WHERE, make_keyed
 from benchmarks.peers import TABLE, Fixture
-from benchmarks.report import Report, Row, Target
+from benchmarks.report import Figure, Report, Row, Target
 from benchmarks.serving import serving
+from docs.demo.opened import OpenedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pyarrow as pa
+
 __all__ = ["Size", "measure", "run"]
 
 _OURS = ("ours", "ours http")
-_PACKAGES = ("daft", "ray", "deltalake", "pyarrow", "deltacat-sources")
+_PACKAGES = ("daft", "ray", "deltalake", "pyiceberg", "pyarrow", "deltacat-sources")
 _SCAN = "read_parquet"
 
 
@@ -63,13 +62,17 @@ def run(*, quick: bool = False) -> Report:
 
 def measure(size: Size) -> Report:
     """The same for a size."""
-    rows: list[Row] = []
+    # It warns of each scan without a filter by partition.
+    logging.getLogger("daft.io.iceberg").setLevel(logging.ERROR)
+    found: list[Row | Figure] = []
     with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
-        fixture = scan.build(root, size.files)
+        fixture = daft_tables.build(root, size.files)
         with serving(fixture.catalog) as server:
-            rows += _reads(Fixture(root, server.url), size)
-        rows += _merges(f"{root}/keyed", size)
-        rows += _writes(root, size)
+            found += _reads(Fixture(root, server.url), size)
+        found += daft_changes.merges(f"{root}/keyed", size.keyed_rows, size.rounds)
+        found += daft_changes.writes(root, size.written_files, size.rounds)
+    rows = [item for item in found if isinstance(item, Row)]
+    figures = [item for item in found if isinstance(item, Figure)]
     return Report(
         name="daft",
         about=f"Daft over {size.files} files, {size.keyed_rows:,} keyed rows, "
@@ -78,7 +81,8 @@ def measure(size: Size) -> Report:
         machine=harness.machine(),
         versions=harness.versions(_PACKAGES),
         rows=rows,
-        targets=list(_targets(rows)),
+        figures=figures,
+        targets=[*_targets(rows), *_counted(figures)],
     )
 
 
@@ -110,11 +114,18 @@ def _open_delta(fixture: Fixture) -> Any:  # Any: as above
     return fixture.recall("delta")
 
 
+def _open_iceberg(fixture: Fixture) -> Any:  # Any: as above
+    from pyiceberg.table import StaticTable
+
+    return StaticTable.from_metadata(fixture.recall("iceberg"))
+
+
 _SIDES = {
     "ours": _Side(functools.partial(_open_client, served=False), _frame_of_client),
     "ours http": _Side(functools.partial(_open_client, served=True), _frame_of_client),
     _SCAN: _Side(lambda fixture: fixture.recall("files"), daft.read_parquet),
     "read_deltalake": _Side(_open_delta, daft.read_deltalake),
+    "read_iceberg": _Side(_open_iceberg, daft.read_iceberg),
 }
 
 
@@ -150,11 +161,12 @@ def _answer(question: _Question, frame: daft.DataFrame, files: int) -> pa.Table:
     return question.ask(frame, files).to_arrow()
 
 
-def _check(name: str, frames: dict[str, daft.DataFrame], files: int) -> str:
-    """Compare all sides' answers; raises AssertionError where ours differs, else says how."""
+def _check(name: str, frames: dict[str, daft.DataFrame], files: int) -> list[str]:
+    """Sides whose answer is wrong; raises AssertionError where ours is."""
     question = _QUESTIONS[name]
     answers = {side: _answer(question, frame, files) for side, frame in frames.items()}
     expected = answers[_SCAN]
+    assert expected.num_rows, f"{name} finds nothing: it would measure nothing"
     wrong = []
     for side, found in answers.items():
         same = found.num_rows == expected.num_rows and (
@@ -162,7 +174,8 @@ def _check(name: str, frames: dict[str, daft.DataFrame], files: int) -> str:
         )
         assert same or side not in _OURS, f"{side}, {name}: {found}"
         wrong += [] if same else [side]
-    return f"{expected.num_rows} rows" + (f"; WRONG: {', '.join(wrong)}" if wrong else "")
+    progress(f"{name}: {expected.num_rows} rows" + (f"; WRONG: {wrong}" if wrong else ""))
+    return wrong
 
 
 def _digest(table: pa.Table) -> list[Any]:  # Any: cells
@@ -177,23 +190,31 @@ def _digest(table: pa.Table) -> list[Any]:  # Any: cells
     return [first]
 
 
-def _reads(fixture: Fixture, size: Size) -> Iterator[Row]:
+def _reads(fixture: Fixture, size: Size) -> Iterator[Row | Figure]:
     handles = {name: side.open(fixture) for name, side in _SIDES.items()}
+    folder = Path(fixture.catalog) / "data"
     for name, question in _QUESTIONS.items():
         frames = {side: _SIDES[side].frame(handle) for side, handle in handles.items()}
-        checked = _check(name, frames, size.files)
-        progress(f"{name}: {checked}")
+        wrong = _check(name, frames, size.files)
+        checked = "equal" + (f"; WRONG: {', '.join(wrong)}" if wrong else "")
+        right = [side for side in _SIDES if side not in wrong]
+        counts = {}
+        for side in right:
+            with OpenedFiles(folder) as opened:
+                _answer(question, _SIDES[side].frame(handles[side]), size.files)
+            counts[side] = float(len(opened.paths()))
+        yield Figure(f"{name}, opened", "files", counts)
         rest = [name, str(size.files), fixture.root, fixture.url]
         new = {
             side: functools.partial(
                 harness.in_new_process, "benchmarks.daft", ["read", side, *rest], Sample
             )
-            for side in _SIDES
+            for side in right
         }
-        held = {side: _held(name, side, handles[side], size.files) for side in _SIDES}
+        held = {side: _held(name, side, handles[side], size.files) for side in right}
         reused = {
-            side: _timed(functools.partial(_answer, question, frame, size.files))
-            for side, frame in frames.items()
+            side: _timed(functools.partial(_answer, question, frames[side], size.files))
+            for side in right
         }
         rounds = size.rounds
         few = harness.interleave(new, max(rounds // 3, 1), warm_up=False)
@@ -217,115 +238,60 @@ def _timed(call: Callable[[], object]) -> Callable[[], Sample]:
     return lambda: harness.measure(call)
 
 
-# --- merges -------------------------------------------------------------------------------------
-
-_MERGES: dict[str, Callable[[daft.DataFrame], daft.DataFrame]] = {
-    "merge, all columns": lambda f: f,
-    "merge, sum of a column": lambda f: f.select(col("value").sum()),
-    "merge, a selective filter": lambda f: f.where(col("n0") == 77),
-}
-
-
-def _merges(root: str, size: Size) -> Iterator[Row]:
-    from deltacat_sources.daft import read_deltacat
-    from planner_client import Client
-
-    client = Client(root)
-    make_keyed(client, size.keyed_rows)
-    table = f"{WHERE['namespace']}.{WHERE['table']}"
-    plan = client.catalog.plan(**WHERE)
-    kinds = plan.column("delta_type")
-    paths = [path for path, kind in zip(plan.paths, kinds, strict=True) if kind != "delete"]
-    wanted = client.catalog.read(**WHERE, columns=["id"])["id"].combine_chunks().sort()
-    found = read_deltacat(table, planner=client).to_arrow()["id"].combine_chunks().sort()
-    assert found.equals(wanted), f"merge: {len(found)} rows, not {len(wanted)}"
-    for name, ask in _MERGES.items():
-        reading: dict[str, Callable[[], Sample]] = {
-            "ours": _timed(lambda a=ask: a(read_deltacat(table, planner=client)).to_arrow()),  # type: ignore[misc]
-            _SCAN: _timed(lambda a=ask: a(daft.read_parquet(paths)).to_arrow()),  # type: ignore[misc]
-        }
-        progress(name)
-        timings = harness.interleave(reading, size.rounds)
-        yield Row.compare(name, "held handle", timings, _OURS, "beside a plain scan of the files")
-
-
-# --- writes -------------------------------------------------------------------------------------
-
-
-def _writes(root: str, size: Size) -> Iterator[Row]:
-    from deltacat_sources.daft import write_deltacat
-    from planner_client import Client
-
-    folder, out = f"{root}/small", f"{root}/written"
-    os.makedirs(folder)
-    seed = np.random.default_rng(5)
-    for i in range(size.written_files):
-        columns = {"id": np.arange(i * 2000, i * 2000 + 2000), "value": seed.random(2000)}
-        columns |= {"other": seed.random(2000), "day": np.full(2000, i % 10)}
-        text = pa.array([f"name {k}" for k in seed.integers(0, 1000, 2000)])
-        pq.write_table(pa.table({**columns, "text": text}), f"{folder}/{i:04}.parquet")
-    paths = sorted(glob.glob(f"{folder}/*.parquet"))
-    client = Client(f"{root}/sink")
-
-    def ours() -> object:
-        return write_deltacat(
-            daft.read_parquet(paths),
-            "bench.written",
-            planner=client,
-            mode="replace" if made else "auto",
-        )
-
-    def theirs() -> object:
-        shutil.rmtree(out, ignore_errors=True)
-        return daft.read_parquet(paths).write_parquet(out)
-
-    made = False
-    first = write_deltacat(daft.read_parquet(paths), "bench.written", planner=client)
-    made = True
-    assert first.total_records == size.written_files * 2000, first
-    progress(f"write: {first.files_registered} files")
-    timings = harness.interleave({"ours": _timed(ours), _SCAN: _timed(theirs)}, size.rounds)
-    checked = f"{first.files_registered} files, beside write_parquet"
-    yield Row.compare("write", "held handle", timings, _OURS, checked)
-
-
 # --- bars ---------------------------------------------------------------------------------------
 
-# Metric -> at most this share of the best peer's time: embedded, and over HTTP.
-_BARS = {
-    "point on id": (0.1, 0.25),
-    "two days, a region": (0.1, 0.25),
-    "full scan": (1.05, 1.05),
-    "merge, all columns": (1.5, None),
-    "merge, sum of a column": (2.0, None),
-    "merge, a selective filter": (1.2, None),
-    "write": (1.0, None),
+# Metric -> at most this share of the peer's time, embedded and over HTTP; and the peer, else the best.
+_BARS: dict[str, tuple[float, float | None, str | None]] = {
+    "point on id": (0.1, 0.25, None),
+    "two days, a region": (0.1, 0.25, None),
+    # A full scan is to cost what the scan of the list costs.
+    "full scan": (1.05, 1.05, _SCAN),
+    "merge, all columns": (1.5, None, _SCAN),
+    "merge, sum of a column": (2.0, None, _SCAN),
+    "merge, a selective filter": (1.2, None, _SCAN),
+    "write": (1.0, None, "write_parquet"),
 }
+# Metric -> at most so many files.
+_COUNTS = {"count_rows, opened": 0, "limit(10), opened": 1, "files written": 10}
 
 
 def _targets(rows: list[Row]) -> Iterator[Target]:
     for row in rows:
-        for side, bar in zip(_OURS, _BARS.get(row.metric, (None, None)), strict=True):
+        embedded, served, peer = _BARS.get(row.metric, (None, None, None))
+        peer = peer or row.best_peer
+        for side, bar in zip(_OURS, (embedded, served), strict=True):
             if bar is None or side not in row.timings:
                 continue
-            # A full scan is to cost what the scan of the list costs.
-            peer = _SCAN if row.metric == "full scan" else row.best_peer
             found = row.timings[side].wall_ms / row.timings[peer].wall_ms
             said = f"{row.timings[peer].wall_ms:.0f} ms, {peer}"
             name = f"{row.metric}, {row.mode}, {side}"
             yield Target(name, said, f"<= {bar}x", f"{found:.2f}x", found <= bar)
 
 
+def _counted(figures: list[Figure]) -> Iterator[Target]:
+    for figure in figures:
+        most = _COUNTS.get(figure.metric)
+        for side in _OURS:
+            if most is not None and side in figure.values:
+                found = figure.values[side]
+                yield Target(
+                    f"{figure.metric}, {side}", "", f"<= {most}", f"{found:.0f}", found <= most
+                )
+
+
 # --- in new processes ---------------------------------------------------------------------------
 
 
 def _read_child(side: str, name: str, files: str, root: str, url: str) -> None:
+    # What the sides import when they are first used.
     import deltalake
+    import pyiceberg.io.pyarrow
+    import pyiceberg.table
 
     import deltacat_sources.daft
     import planner_client.server.planner
 
-    del deltalake, deltacat_sources, planner_client
+    del deltalake, deltacat_sources, planner_client, pyiceberg
     fixture, chosen = Fixture(root, url), _SIDES[side]
 
     def answer() -> pa.Table:
@@ -339,6 +305,7 @@ def _ray_child(files: str, root: str, url: str, rounds: str) -> None:
 
     ray.init(include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     daft.set_runner_ray()
+    daft.set_execution_config(enable_scan_task_split_and_merge=True)
     fixture = Fixture(root, url)
     handles = {name: side.open(fixture) for name, side in _SIDES.items()}
     rows = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import progress
+from io_core.model import TableRef
+from io_core.scan import Scan
 
 if TYPE_CHECKING:
     from planner_client import Client
@@ -29,7 +32,10 @@ def _rows(ids: np.ndarray[Any, np.dtype[np.int64]], version: int) -> pa.Table:
 
 
 def make_keyed(client: Client, rows: int) -> None:
-    """Write it as `WHERE` says: 16 files in no order, four commits of upserts, and one of deletes."""
+    """Write it as `WHERE` says: 16 files in no order, four commits of upserts, and one of deletes.
+
+    Returns when the planner knows the dead rows.
+    """
     seed = np.random.default_rng(3)
     if not client.catalog.namespace_exists(namespace=WHERE["namespace"]):
         client.catalog.create_namespace(namespace=WHERE["namespace"])
@@ -42,3 +48,13 @@ def make_keyed(client: Client, rows: int) -> None:
         client.catalog.write(_rows(newer, version), **WHERE, mode="merge")
     gone = pa.table({"id": seed.choice(rows, rows // 100, replace=False)})
     client.catalog.write(gone, **WHERE, mode="delete")
+    # Of a table of this size, the planner looks for them in a thread.
+    while not _is_known(client):
+        time.sleep(0.2)
+
+
+def _is_known(client: Client) -> bool:
+    """Whether plans say which rows are dead."""
+    plan = Scan(TableRef(**WHERE), client).plan()
+    kinds, sets = plan.column("delta_type"), plan.column("deletes")
+    return all(kind == "delete" or held is not None for kind, held in zip(kinds, sets, strict=True))

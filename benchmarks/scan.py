@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from io_core.storage import Storage
     from tests.object_store.store import ObjectStore
 
-__all__ = ["FIRST_DAY", "REGIONS", "ROWS_PER_FILE", "SCHEMA", "build"]
+__all__ = ["FIRST_DAY", "REGIONS", "ROWS_PER_FILE", "SCHEMA", "build", "write_files"]
 
 ROWS_PER_FILE = 2_000
 REGIONS = 20
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 )
 
 
-def _file(index: int, day: dt.date, seed: np.random.Generator) -> pa.Table:
+def _file(index: int, day: dt.date, seed: np.random.Generator, schema: pa.Schema) -> pa.Table:
     """One file's rows: ids follow the files, a file lies in one day and one region."""
     n = ROWS_PER_FILE
     columns = [
@@ -54,7 +54,7 @@ def _file(index: int, day: dt.date, seed: np.random.Generator) -> pa.Table:
         pa.array(seed.random(n) < 0.5),
         pa.array(1_735_689_600_000_000 + seed.integers(0, 10**12, n)).cast(pa.timestamp("us")),
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _days(files: int) -> Iterator[dt.date]:
@@ -68,13 +68,16 @@ def _days(files: int) -> Iterator[dt.date]:
         yield day
 
 
-def _write_files(data_dir: str, files: int, storage: Storage) -> list[str]:
+def write_files(
+    data_dir: str, files: int, storage: Storage, schema: pa.Schema = SCHEMA
+) -> list[str]:
+    """Write the table's files; `schema` may say more of the columns, such as field ids."""
     seed = np.random.default_rng(7)
     paths = []
     for index, day in enumerate(_days(files)):
         paths.append(f"{data_dir}/part-{index:05d}.parquet")
         with storage.open_output(paths[-1]) as out:
-            pq.write_table(_file(index, day, seed), out, compression="zstd")
+            pq.write_table(_file(index, day, seed, schema), out, compression="zstd")
     return paths
 
 
@@ -103,7 +106,7 @@ def build(root: str, files: int, store: ObjectStore | None = None) -> Fixture:
     client.catalog.create_table(namespace="bench", table="scan", schema=SCHEMA)
     session = client.stage(namespace="bench", table="scan", mode="append")
     progress(f"writing {files} files of {ROWS_PER_FILE} rows and {len(SCHEMA)} columns")
-    paths = _write_files(session.data_dir, files, session.storage)
+    paths = write_files(session.data_dir, files, session.storage)
     progress("registering them: ours, delta, iceberg")
     assert session.schema_serialized is not None
     schema = decode_schema(session.schema_serialized)

@@ -4,6 +4,9 @@ A task of ours has Daft's reader decode the file, and takes the dead rows away b
 plan's delete set. The reader would do that itself, were it given Iceberg's position deletes: a file
 more to write for each data file, of which it reads a path and a number per dead row before the first
 task begins, and wherever Daft runs, that file would have to be. docs/engines.md has the figures.
+
+Local files alone: tasks in Python wait in the threads that Daft 0.7.26 fetches from a store with, one
+task for each core, and what one of them would fetch would never come.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import daft
-    from daft.io import IOConfig
 
     from io_core.merge import Mask
     from io_core.storage import Storage
@@ -41,7 +43,7 @@ _ROWS_AT_ONCE = 2**20
 
 
 class MaskedFile(NamedTuple):
-    """A Parquet file of which rows are dead.
+    """A local Parquet file of which rows are dead.
 
     Attributes:
         path: Where it is.
@@ -66,14 +68,13 @@ class _Part(NamedTuple):
 
 
 class MaskedTask(DataSourceTask):
-    """The rows of one file that live. Pickles with its delete set, and without keys of a store.
+    """The rows of one local file that live. Pickles with its delete set.
 
     Args:
         file: Whose rows.
         schema: The columns of the answer and of the filter, as Daft has them.
         filters: What Daft applies to the rows afterwards in any case: here, it spares decoding.
         row_limit: Enough rows; None where the filter comes first.
-        io_config: How Daft reaches the file's store.
     """
 
     def __init__(
@@ -83,13 +84,11 @@ class MaskedTask(DataSourceTask):
         *,
         filters: daft.Expression | None,
         row_limit: int | None,
-        io_config: IOConfig | None,
     ) -> None:
         self._file = file
         self._shape = schema
         self._filters = filters
         self._row_limit = row_limit
-        self._io_config = io_config
 
     @property
     def schema(self) -> daft.Schema:
@@ -157,7 +156,6 @@ class MaskedTask(DataSourceTask):
             num_rows=len(part.alive) if first else None,
             row_groups=None if part.row_group is None else [part.row_group],
             predicate=filters,
-            io_config=self._io_config,
         )
 
     def _aligned(self, rows: RecordBatch, names: list[str]) -> pa.Table:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from planner_client import Client
     from planner_client.transaction import Transaction
 
-__all__ = ["write_deltacat"]
+__all__ = ["write_deltacat", "written_by_workers"]
 
 # Files are written while more rows come, which larger ones would have to wait for.
 ROWS_PER_FILE = 1_000_000
@@ -92,7 +92,7 @@ def write_deltacat(
             check_layout(session, partition_by, merge_keys)
             # What never fits is refused before the frame runs.
             conform(schema.empty_table(), write_schema(session, schema), session)
-            return _by_workers(df, sink) if _runs_on_ray() else _here(df, sink)
+            return written_by_workers(df, sink) if _runs_on_ray() else _here(df, sink)
 
     return sink.run(staged)
 
@@ -122,27 +122,20 @@ def _runs_on_ray() -> bool:
 
 
 def _here(df: daft.DataFrame, sink: OpenSink) -> list[WriteEntry]:
-    """Daft reads, this thread gathers, and others write: a file is whole before it is written."""
-    batches = _gathered_batches(df.to_arrow_iter())
+    """Daft reads, and threads write: a file is whole before it is written."""
+    # Gathered by Daft: a frame of many small files comes in as many small batches.
+    found = df.into_batches(_ROWS_PER_BATCH).to_arrow_iter()
+    batches = (pa.Table.from_batches([batch]) for batch in found)
     with ThreadPoolExecutor(_WRITERS) as pool:
         return write_batches(sink.session, batches, sink.rows_per_file, pool=pool)
 
 
-def _gathered_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Rows in larger batches: a frame of many small files comes in as many small ones."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        if rows >= _ROWS_PER_BATCH:
-            yield pa.Table.from_batches(waiting)
-            waiting, rows = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+def written_by_workers(df: daft.DataFrame, sink: OpenSink) -> list[WriteEntry]:
+    """Run a query and have those who run its tasks write into a sink, in large batches.
 
-
-def _by_workers(df: daft.DataFrame, sink: OpenSink) -> list[WriteEntry]:
+    Returns:
+        What to commit: of a task that ran twice, the files of one run.
+    """
     workers = _Workers(sink)
     _gathered(df, sink).write_sink(workers)
     return workers.entries

@@ -1,9 +1,9 @@
 """Which tasks give Daft the rows of a plan? Its own reader's, wherever that gives them exactly.
 
-A task of Daft's own Parquet reader per file. Where the plan knows rows of a file to be dead, the task
-masks what that reader decodes (`deltacat_sources.daft.masked`). Files of other formats, of older columns
-or of types that Daft's reader refuses go through Arrow, one task each. A partition whose rows have to
-be merged by key is one task.
+A task of Daft's own Parquet reader per file. Where the plan knows rows of a local file to be dead, the
+task masks what that reader decodes (`deltacat_sources.daft.masked`). Files of other formats, of older
+columns, of types that Daft's reader refuses or with dead rows on S3 go through Arrow, one task each. A
+partition whose rows have to be merged by key is one task.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from io_core.errors import UnsupportedError
 from io_core.execute import execute
 from io_core.formats.content import content_type_of
 from io_core.schema import names_in_file, needs_alignment
-from io_core.storage import engine_location
+from io_core.storage import engine_location, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -151,11 +151,9 @@ class _Lanes:
         self._wanted = pa.schema([plan.schema.field(name) for name in reading.columns])
         # Of files of one schema id: whether Daft's reader shows the table's columns.
         self._as_they_are: dict[int | None, bool] = {}
-        self._io_config = reading.io_config
-        store = plan.storage.store_for(plan.paths)
-        if self._io_config is None and store is not None:
-            self._io_config = io_config(store)
-        reaches = self._io_config
+        store, reaches = plan.storage.store_for(plan.paths), reading.io_config
+        if reaches is None and store is not None:
+            reaches = io_config(store)
         self._storage = None if reaches is None else StorageConfig(True, reaches)
 
     def task(self, file: _File) -> DataSourceTask:
@@ -178,13 +176,14 @@ class _Lanes:
         )
 
     def _masked(self, file: _File) -> DataSourceTask:
+        if is_s3(file.path):
+            return ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
         named = repr(self._plan)
         return MaskedTask(
             MaskedFile(file.path, file.records, file.dead, named, self._plan.storage),
             _shape(self._plan, self._reading.columns),
             filters=self._reading.pushdowns.filters,
             row_limit=self._reading.row_limit,
-            io_config=self._io_config,
         )
 
     def _shows(self, schema_id: int | None) -> bool:

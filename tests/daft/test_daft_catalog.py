@@ -15,6 +15,7 @@ from planner_client import Client
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
     from pathlib import Path
 
     from io_core.plan import ReadPlan
@@ -27,11 +28,13 @@ class Watched(Client):
     def __init__(self, target: str | os.PathLike[str]) -> None:
         super().__init__(target)
         self.plans: list[ReadPlan] = []
+        self.columns: list[tuple[str, ...] | None] = []
 
     def plan_scan(self, scan: Scan) -> ReadPlan:
         plan = super().plan_scan(scan)
         if scan.include_files:
             self.plans.append(plan)
+            self.columns.append(scan.columns)
         return plan
 
 
@@ -140,3 +143,70 @@ def test_what_is_not_there_is_not_found(client: Watched, session: daft.Session) 
         found.drop_table("air.none")
     with pytest.raises(Exception, match=r"[Tt]able not found|not found"):
         session.sql("SELECT * FROM cat.air.none")
+
+
+# --- Daft's own functions, without a session ---------------------------------------------------------
+
+
+@pytest.fixture
+def attached(client: Watched) -> Iterator[Watched]:
+    """The catalog in the session that Daft's functions mean."""
+    daft.attach_catalog(catalog(client, name="cat"), "lake")
+    yield client
+    daft.detach_catalog("lake")
+
+
+def test_a_catalog_is_attached_under_an_alias(attached: Watched) -> None:
+    assert daft.has_catalog("lake")
+    found = daft.sql("SELECT id FROM lake.air.flights WHERE id >= 4 AND day > '2024-01-02'")
+    assert sorted(found.to_pydict()["id"]) == [4, 5]
+    (plan,) = attached.plans
+    assert plan.files.num_rows == 1
+
+
+def test_tables_are_read_written_made_and_dropped_by_daft(attached: Watched) -> None:
+    one = daft.from_pydict({"x": [1], "part": ["a"]})
+    made = daft.create_table("lake.sea.ships", one)
+    assert made.name == "ships"
+    daft.write_table("lake.sea.ships", daft.from_pydict({"x": [2], "part": ["b"]}))
+    frame = daft.read_table("lake.sea.ships").where(daft.col("x") == 2).select("part")
+    assert frame.to_pydict() == {"part": ["b"]}
+    assert attached.plans[-1].files.num_rows == 1
+    assert daft.has_table("lake.sea.ships")
+    daft.drop_table("lake.sea.ships")
+    assert not daft.has_table("lake.sea.ships")
+
+
+def test_a_read_of_a_table_pushes_columns_and_limit(attached: Watched) -> None:
+    frame = daft.read_table("lake.air.flights").select("day").limit(1)
+    assert len(frame.to_pydict()["day"]) == 1
+    assert attached.plans[-1].files.num_rows == 1
+    assert attached.columns[-1] == ("day",)
+
+
+def test_sql_counts_joins_and_groups_over_the_catalog(attached: Watched) -> None:
+    query = """
+        SELECT a.day, count(*) AS n, max(b.id) AS last
+        FROM lake.air.flights a JOIN lake.air.flights b ON a.id = b.id
+        WHERE a.day >= DATE '2024-01-02' GROUP BY a.day ORDER BY a.day
+    """
+    found = daft.sql(query).to_pydict()
+    assert (found["n"], found["last"]) == ([2, 2], [3, 5])
+
+
+def test_sessions_do_not_share_what_is_attached(attached: Watched) -> None:
+    session = daft.Session()
+    assert not session.has_catalog("lake")
+    session.attach_catalog(catalog(attached), "mine")
+    assert session.list_catalogs() == ["mine"]
+    session.set_catalog("mine")
+    assert session.list_tables("air") == [Identifier("mine", "air", "flights")]
+    assert not daft.has_catalog("mine")
+
+
+def test_a_table_of_a_session_stays_at_no_snapshot(client: Watched, session: daft.Session) -> None:
+    table = session.get_table("cat.air.flights")
+    assert table.read().count_rows() == 6
+    table.append(daft.from_pydict({"id": [9], "day": [None]}))
+    assert table.read().count_rows() == 7
+    assert session.sql("SELECT count(*) AS n FROM cat.air.flights").to_pydict() == {"n": [7]}

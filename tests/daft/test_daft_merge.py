@@ -246,3 +246,13 @@ def test_a_file_of_another_number_of_rows_is_named(tmp_path: Path) -> None:
     changed = plan.with_files(plan.files.set_column(at, "content_length", size))
     with pytest.raises(Exception, match=f"{plan.paths[0]}.*has 2 rows where 3"):
         read_deltacat("ns.t", plan=changed).to_arrow()
+
+
+def test_many_files_with_dead_rows_are_read_at_once(tmp_path: Path) -> None:
+    ids = list(range(400))
+    data = pa.table({"id": ids, "x": ids})
+    newer = pa.table({"id": ids[::2], "x": [-i for i in ids[::2]]})
+    client = keyed_table(tmp_path, data, newer, file_rows=10)
+    left = read_deltacat("ns.t", planner=client)
+    right = read_deltacat("ns.t", planner=client).where(col("x") <= 0).select("id")
+    assert sorted(left.join(right, on="id").to_pydict()["x"]) == sorted(-i for i in ids[::2])

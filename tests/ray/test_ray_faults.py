@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from deltacat_sources.ray import DeltaCatDatasink, read_deltacat
 from io_core.model import TableRef
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
+from tests.dying import die_once
 from tests.ray.tables import CountingClient, ids, rows, table
 from tests.vacuumed import Clock, on_disk
 
@@ -38,15 +38,6 @@ DAY_NS = 86_400 * 10**9
 def root(tmp_path: Path) -> Path:
     """A catalog of its own, since all of its files are counted."""
     return tmp_path / "catalog"
-
-
-def die_once(marker: Path) -> None:
-    """End this process by SIGKILL, in the first process that comes here."""
-    try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class DyingSink(DeltaCatDatasink):
