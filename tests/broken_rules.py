@@ -187,8 +187,8 @@ RULES: tuple[Rule, ...] = (
         ),
         (
             "text that was cut ends where it was cut",
-            "_beyond(values), null_count",
-            "values, null_count",
+            "_beyond(same), null_count",
+            "same, null_count",
         ),
         (
             "zoned moments are split by their own zone",
@@ -256,8 +256,8 @@ RULES: tuple[Rule, ...] = (
         ),
         (
             "a literal below all values of a type is the least of them",
-            "    if floor < low:\n        return Located(None, False)",
-            "    if floor < low:\n        return Located(_grid_scalar(low, dtype), False)",
+            "    if whole < low:\n        return Located(None, False)",
+            "    if whole < low:\n        return Located(_grid_scalar(low, dtype), False)",
         ),
         (
             "great integers become floats before they are compared",
