@@ -11,6 +11,7 @@ import msgspec
 from io_core.errors import SchemaValidationError, TransactionError
 from planner_client.protocol.endpoint import Page
 from planner_client.protocol.transactions import GET_TRANSACTION, GetTransaction
+from planner_client.remembered import RememberedPlans
 from planner_client.transaction import Transaction, Versioned, ambient
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Calls:
     Attributes:
         transport: Where to.
         catalog: The client's own; None means the planner's default.
+        plans: Small ones that were asked for lately.
         transactions: Those that the client began or fetched and somebody still holds, by id.
         client: Whose they are: they pickle as it does. None where they were made by themselves.
     """
@@ -54,6 +56,7 @@ class Calls:
         self.transport = transport
         self.catalog = catalog
         self.client: Client | None = None
+        self.plans = RememberedPlans()
         self.transactions: WeakValueDictionary[str, Transaction] = WeakValueDictionary()
 
     def __reduce__(self) -> tuple[object, ...]:

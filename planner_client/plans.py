@@ -160,7 +160,7 @@ class Plans(Resource):
             return self._calls.send(PLAN, request, None)
         if scan.snapshot is not None:
             # Pinned outside of the block that it is collected in.
-            return self._calls.send(PLAN, request, None)
+            return self._calls.plans.of(request, lambda asked: self._calls.send(PLAN, asked, None))
         return self._calls.read(PLAN, request, as_of=request.as_of)
 
 
