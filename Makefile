@@ -88,7 +88,7 @@ format: $(FOR_DEV) ## Format the code and apply ruff's safe fixes
 # mkdocs-material warns of its successor at every start.
 docs: $(FOR_DEV) ## These pages, into site/: a broken link or an unknown name fails
 	@echo '==> mkdocs build --strict'
-	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict
 
 wheel: $(UV) ## Build the wheel, install it into an empty environment, read a table there
 	@UV=$(UV) PYTHON=$(PYTHON) .ci/wheel

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from docs.demo.notebook import NOTEBOOK, text
 from tests.pages import LANGUAGES, ROOT, blocks_of, commands_of, is_installing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tests.object_store.store import ObjectStore
 
 README = ROOT / "README.md"
@@ -24,14 +23,14 @@ CLUSTER = {"README.md", "index.md", "ray.md"}
 STORE = "storage.md"
 
 
-def run(pages: list[Path], more: Mapping[str, str] | None = None) -> None:
+def run(pages: list[Path]) -> None:
     """Run pages in one process, with the commands of this environment."""
     held = {k: v for k, v in os.environ.items() if not k.startswith("DELTACAT_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{held['PATH']}"
     ended = subprocess.run(
         [sys.executable, "-m", "tests.pages", *map(str, pages)],
         cwd=ROOT,
-        env={**held, "PATH": path, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **(more or {})},
+        env=held | {"PATH": path, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120"},
         capture_output=True,
         text=True,
         check=False,
@@ -79,6 +78,10 @@ def test_the_page_on_stores_runs_with_a_store(object_store: ObjectStore, tmp_pat
         text = text.replace(shown, real)
     page.write_text(text)
     run([page])
+
+
+def test_the_notebook_shows_what_its_cells_give() -> None:
+    assert text() == NOTEBOOK.read_text(), "run docs/demo/notebook.py"
 
 
 def test_commands_are_those_of_a_shell() -> None:

@@ -70,6 +70,12 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what ruled out which files instead.")
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Keep the plan in a file, for load_plan."
+        ),
+    ] = None,
     planner: Planner = None,
     catalog: Catalog = None,
     json: Json = False,
@@ -84,9 +90,11 @@ def plan(
         columns=columns_of(columns),
         as_of=moment(client, ref, as_of),
         limit=limit,
-        include_files=not explain or json,
+        include_files=output is not None or not explain or json,
         delete_sets=explain and not json,
     )
+    if output is not None:
+        found.save(output)
     if json:
         print_json(_plain_plan(found))
     elif explain:

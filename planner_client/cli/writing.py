@@ -55,6 +55,12 @@ def write(
     mode: _Mode = "auto",
     merge_keys: _Keys = None,
     partition_by: _PartitionBy = None,
+    update_columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...", help="Change these columns alone, of the rows with the same keys."
+        ),
+    ] = None,
     table_version: Version = None,
     planner: Planner = None,
     catalog: Catalog = None,
@@ -68,6 +74,7 @@ def write(
         mode=mode,
         merge_keys=columns_of(merge_keys) or (),
         partition_by=columns_of(partition_by),
+        update_columns=columns_of(update_columns),
         table_version=table_version,
     )
     _tell(session, ref, as_json=json)
