@@ -1,6 +1,8 @@
 # What a developer types. Each target first makes what it needs, from Python 3.11, pip and make alone.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python)
+# The interpreter itself, where an environment of it that make built is active.
+PYTHON ?= $(shell found=$$(command -v python3.11 || command -v python3 || echo python); \
+	case $$found in ($(CURDIR)/.venv/*) $$found -c 'import sys; print(sys._base_executable)';; (*) echo $$found;; esac)
 JOBS ?= 2
 ARGS ?=
 

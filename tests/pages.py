@@ -91,6 +91,11 @@ def _is_ours(requirement: str) -> bool:
 
 def run_pages(pages: list[str]) -> None:
     """Run pages one after the other."""
+    if any("import ray" in Path(page).read_text() for page in pages):
+        import ray
+
+        # As it would start by itself at the first use, without its dashboard.
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     for page in pages:
         with (
             tempfile.TemporaryDirectory() as folder,

@@ -30,7 +30,7 @@ def run(pages: list[Path]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tests.pages", *map(str, pages)],
         cwd=ROOT,
-        env=held | {"PATH": path, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120"},
+        env=held | {"PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
