@@ -41,17 +41,24 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001  # as Typer calls it
+    if asked:
+        sys.stdout.write(f"{PROGRAM} {installed_version('deltacat-sources')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def deltacat(
     *,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Show the release, and end.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the release, and end."
+        ),
     ] = False,
 ) -> None:
     """DeltaCAT tables: look at them, read, write and serve them."""
-    if version:
-        sys.stdout.write(f"{PROGRAM} {installed_version('deltacat-sources')}\n")
-        raise typer.Exit
+    del version
 
 
 app.command(rich_help_panel="Look")(ls)

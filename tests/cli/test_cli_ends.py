@@ -227,6 +227,11 @@ def test_help_is_there_by_either_name(
     assert "usage: deltacat" in capsys.readouterr().out.lower()
 
 
+def test_the_release_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("deltacat 0.")
+
+
 def test_a_shell_is_offered_commands_options_and_names(catalog: str) -> None:
     def offered(words: str) -> list[str]:
         more = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
