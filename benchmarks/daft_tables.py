@@ -35,6 +35,8 @@ def build(root: str, files: int) -> Fixture:
     from planner_client import Client
 
     fixture = Fixture(root)
+    # On local disk.
+    fixture.remember("store", None)
     paths = _commit(Client(fixture.catalog), files)
     progress("registering them: delta, iceberg")
     fixture.remember("files", paths)

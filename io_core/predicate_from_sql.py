@@ -1,9 +1,10 @@
 """What predicate does a text of SQL spell?
 
 What may stand after WHERE, with the columns of one table: comparisons with literals, IN, BETWEEN,
-IS [NOT] NULL, IS [NOT] TRUE or FALSE, IS [NOT] DISTINCT FROM, isnan(), AND, OR, NOT, and boolean
-columns. Names are taken as they stand, in any case; `"..."` quotes those that are no words. The
-column's type resolves a literal, as it does in a predicate's JSON (`io_core.literal`).
+IS [NOT] NULL, IS [NOT] TRUE or FALSE, IS [NOT] DISTINCT FROM, isnan(), AND, OR, NOT, boolean columns,
+and of texts how they begin: [NOT] LIKE 'abc%' and starts_with(). Names are taken as they stand, in any
+case; `"..."` quotes those that are no words. The column's type resolves a literal, as it does in a
+predicate's JSON (`io_core.literal`).
 """
 
 from __future__ import annotations
@@ -127,6 +128,10 @@ def _predicate(node: Any) -> Predicate:
                 raise _refused(node, "leave SYMMETRIC out")
             low, high = (_literal(node.args[side]) for side in ("low", "high"))
             return Between(_column(node.this), low, high)
+        case "Like":
+            return Not(_like(node)) if node.args.get("negate") else _like(node)
+        case "StartsWith":
+            return _begins(node, _column(node.this), _text(node.expression))
         case "In":
             if set(filter(node.args.get, node.args)) - {"this", "expressions"}:
                 raise _refused(node, "list the values, or join with a table of them")
@@ -154,6 +159,47 @@ def _compare(op: CompareOp, node: Any) -> Predicate:
     if _is_column(right) and not _is_column(left):
         left, right, op = right, left, FLIPPED[op]
     return Compare(op, _column(left), _literal(right))
+
+
+def _like(node: Any) -> Predicate:
+    """A text as it stands, or how it begins: what else a pattern says is no range."""
+    if set(filter(node.args.get, node.args)) - {"this", "expression", "negate"}:
+        raise _refused(node)
+    column, pattern = _column(node.this), _text(node.expression)
+    begin = pattern.rstrip("%")
+    if set(begin) & set("%_\\"):
+        raise _refused(node, "of a pattern only the end may be open, as in LIKE 'abc%'")
+    return _begins(node, column, begin) if begin != pattern else Compare("eq", column, begin)
+
+
+def _begins(node: Any, column: str, begin: str) -> Predicate:
+    if not begin:
+        raise _refused(node, f"every text begins so; ask for {column} IS NOT NULL")
+    first = Compare("gte", column, begin)
+    after = _after(begin)
+    return first if after is None else And((first, Compare("lt", column, after)))
+
+
+def _after(begin: str) -> str | None:
+    """The first text after all that begin so; None where there is none.
+
+    Example:
+        >>> _after("ab"), _after("a" + chr(0x10FFFF)), _after(chr(0xD7FF))
+        ('ac', 'b', '\ue000')
+    """
+    begin = begin.rstrip(chr(0x10FFFF))
+    if not begin:
+        return None
+    # Between these two lie surrogates, which no text holds.
+    last = 0xE000 if begin[-1] == chr(0xD7FF) else ord(begin[-1]) + 1
+    return begin[:-1] + chr(last)
+
+
+def _text(node: Any) -> str:
+    found = _literal(node)
+    if not isinstance(found, str):
+        raise _refused(node, "a pattern is a text")
+    return found
 
 
 def _is(node: Any) -> Predicate:

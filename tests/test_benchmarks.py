@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from benchmarks import client, commit, commit_sides, mor, plan, polars
+from benchmarks import client, commit, commit_sides, daft_changes, mor, plan, polars
 from benchmarks.harness import Sample, interleave
 from benchmarks.mor_tables import Size as MorSize
 from benchmarks.ray_fleet import DECODE_BYTES_S, OPEN_S, TASK_S, TASKS_S, Fleet, seconds
 from benchmarks.report import Figure, Report, Row, Target, Timing
 from benchmarks.tables import QUERIES, Shape, expected, make_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHAPES = [Shape(1_000), Shape(1_000, clustered=False)]
 
@@ -116,3 +121,16 @@ def test_reads_of_a_client_are_measured_once_they_give_what_is_there() -> None:
         for columns in ("all columns", "1 column")
     ]
     assert {row.checked for row in report.rows} == {"equal, 2000 rows", "equal, 990 rows"}
+
+
+def test_dafts_merges_and_writes_are_measured_once_their_rows_are_right(tmp_path: Path) -> None:
+    merged = list(daft_changes.merges(str(tmp_path / "keyed"), rows=2_000, rounds=1))
+    assert [row.metric for row in merged] == [
+        name
+        for name in ("merge, all columns", "merge, sum of a column", "merge, a selective filter")
+        for _ in range(2)
+    ]
+    figure, row = daft_changes.writes(str(tmp_path), files=3, rounds=1)
+    assert isinstance(figure, Figure)
+    assert isinstance(row, Row)
+    assert figure.values == dict.fromkeys(row.timings, 1.0)

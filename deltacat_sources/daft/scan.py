@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import daft
 from daft.io.source import DataSource, DataSourceTask
 
-from deltacat_sources.daft.predicate import to_daft
+from deltacat_sources.daft.expression import to_daft
 from deltacat_sources.daft.source import TableSource
 from deltacat_sources.opening import check_plan, open_scan
 from io_core.errors import UnsupportedError

@@ -18,7 +18,8 @@ from daft.recordbatch import RecordBatch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from deltacat_sources.daft.predicate import to_daft, translate
+from deltacat_sources.daft.expression import to_daft
+from deltacat_sources.daft.predicate import translate
 from io_core.predicate import (
     And,
     Between,

@@ -298,6 +298,19 @@ def test_our_predicate_is_pushed_to_the_planner(plain: Watched) -> None:
     assert plain.plans[-1][1].files.num_rows == 1
 
 
+@pytest.mark.parametrize(
+    "said", ["name LIKE 'n17%'", "name = 'n17' AND x < 5", "starts_with(name, 'n17')"]
+)
+def test_texts_that_daft_never_hands_over_prune_where_our_predicate_says_them(
+    plain: Watched, said: str
+) -> None:
+    frame = read_deltacat("ns.t", planner=plain, predicate=said)
+    assert ids(frame) == [17]
+    assert plain.plans[-1][1].files.num_rows == 2
+    assert ids(read_deltacat("ns.t", planner=plain).where(col("name").startswith("n17"))) == [17]
+    assert plain.plans[-1][1].files.num_rows == 3
+
+
 def test_a_count_over_our_predicate_is_exact(plain: Watched) -> None:
     frame = read_deltacat("ns.t", planner=plain, predicate={"gt": ["x", 0.5]})
     assert frame.where(col("id") > 4).count_rows() == 25

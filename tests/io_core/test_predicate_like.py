@@ -73,6 +73,26 @@ def test_sql_knows_whether_something_is_true_where_it_may_be_null() -> None:
     assert as_predicate("x IS DISTINCT FROM NULL") == Not(IsNull("x"))
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("s LIKE 'b%'", ["b", "ba", "b\U0010ffffz"]),
+        ("starts_with(s, 'b')", ["b", "ba", "b\U0010ffffz"]),
+        ("s LIKE 'b\U0010ffff%'", ["b\U0010ffffz"]),
+        ("s LIKE '\ud7ff%'", ["\ud7ff\ud7ff"]),
+        ("s LIKE 'ba'", ["ba"]),
+        ("s NOT LIKE 'b%'", ["a", "c", "\ud7ff\ud7ff", "\ue000"]),
+    ],
+)
+def test_sql_says_how_texts_begin(text: str, kept: list[str]) -> None:
+    texts = ["a", "b", "ba", "b\U0010ffffz", "c", "\ud7ff\ud7ff", "\ue000", None]
+    rows = pa.table({"s": texts})
+    predicate = as_predicate(text)
+    assert predicate is not None
+    bound = to_arrow(bind(predicate, rows.schema), rows.schema)
+    assert rows.filter(bound.expression)["s"].to_pylist() == kept
+
+
 def test_sql_takes_quoted_names_and_texts_as_they_stand() -> None:
     found = as_predicate("\"Mixed Case\" = 'it''s' AND Größe = 'é'")
     assert found == And((Compare("eq", "Mixed Case", "it's"), Compare("eq", "Größe", "é")))
@@ -106,7 +126,11 @@ def test_a_fraction_beside_decimals_is_what_was_written() -> None:
         ("x + 1 = 2", "stands a column"),
         ("x = (SELECT 1)", "only literals"),
         ("x IN (SELECT 1)", "list the values"),
-        ("x LIKE 'a%'", "no predicate"),
+        ("x LIKE '%a'", "only the end may be open"),
+        ("x LIKE 'a_%'", "only the end may be open"),
+        ("x LIKE '%'", "x IS NOT NULL"),
+        ("x LIKE 5", "a pattern is a text"),
+        ("x ILIKE 'a%'", "no predicate"),
         ("x = ?", "only literals"),
         ("x = now()", "only literals"),
         ("x BETWEEN SYMMETRIC 2 AND 1", "SYMMETRIC"),
