@@ -16,12 +16,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pyarrow as pa
+
 from benchmarks import harness
 from benchmarks.peers import TABLE, Fixture
 from benchmarks.ray_driver import Planned
 from benchmarks.ray_fleet import Fleet, seconds
+from benchmarks.ray_task import task_rows
 from benchmarks.report import Figure, Report, Row, Target
-from benchmarks.scan import ROWS_PER_FILE, build
+from benchmarks.scan import ROWS_PER_FILE, SCHEMA, build
 from benchmarks.tables import Shape, make_files
 from docs.demo.opened import OpenedFiles
 
@@ -34,16 +37,15 @@ __all__ = ["run"]
 
 PACKAGES = ("ray", "deltalake", "pyiceberg", "pyarrow", "deltacat-sources")
 SIDES = ("ours", "parquet", "iceberg", "delta")
+SEVEN = pa.schema([SCHEMA.field(i) for i in (0, 1, 2, 3, 4, 7, 9)])
 
 
 class Question(NamedTuple):
     """A name, how a dataset answers it, and how many times as fast as `read_iceberg` it is to be."""
 
     name: str
-    # Any: ray.data.Dataset; ours is told a limit when it is made.
-    ask: Callable[[Any, int], object]
+    ask: Callable[[Any, int], object]  # Any: ray.data.Dataset
     bar: float | None = None
-    limit: int | None = None
 
 
 def _filtered(dataset: Any, files: int) -> int:  # Any: ray.data.Dataset
@@ -56,27 +58,28 @@ def _filtered(dataset: Any, files: int) -> int:  # Any: ray.data.Dataset
 
 QUESTIONS = (
     Question("filter by id", _filtered, 3),
-    Question("2 columns", lambda d, _: d.select_columns(["id", "value"]).materialize().count(), 3),
+    Question(
+        "2 of 7 columns", lambda d, _: d.select_columns(["id", "value"]).materialize().count(), 3
+    ),
     Question("full scan", lambda d, _: d.materialize().count(), 2),
-    Question("limit 10", lambda d, _: len(d.take(10)), limit=10),
+    Question("limit 10", lambda d, _: len(d.limit(10).take_all())),
     Question("count", lambda d, _: d.count()),
 )
 
 
-def _ours(fixture: Fixture, limit: int | None) -> Any:  # Any: ray.data.Dataset, here and below
+def _ours(fixture: Fixture) -> Any:  # Any: ray.data.Dataset, here and below
     from deltacat_sources.ray import read_deltacat
 
-    return read_deltacat(TABLE, planner=fixture.catalog, limit=limit)
+    return read_deltacat(TABLE, planner=fixture.catalog)
 
 
-def _parquet(fixture: Fixture, limit: int | None) -> Any:
+def _parquet(fixture: Fixture) -> Any:
     import ray.data
 
-    found = ray.data.read_parquet(fixture.recall("files"))
-    return found if limit is None else found.limit(limit)
+    return ray.data.read_parquet(fixture.recall("files"))
 
 
-def _iceberg(fixture: Fixture, limit: int | None) -> Any:
+def _iceberg(fixture: Fixture) -> Any:
     import ray.data
 
     warehouse = f"{fixture.root}/iceberg"
@@ -86,18 +89,16 @@ def _iceberg(fixture: Fixture, limit: int | None) -> Any:
         "uri": f"sqlite:///{warehouse}/catalog.db",
         "warehouse": f"file://{warehouse}",
     }
-    found = ray.data.read_iceberg(table_identifier=TABLE, catalog_kwargs=catalog)
-    return found if limit is None else found.limit(limit)
+    return ray.data.read_iceberg(table_identifier=TABLE, catalog_kwargs=catalog)
 
 
-def _delta(fixture: Fixture, limit: int | None) -> Any:
+def _delta(fixture: Fixture) -> Any:
     import ray.data
 
-    found = ray.data.read_delta(fixture.recall("delta"))
-    return found if limit is None else found.limit(limit)
+    return ray.data.read_delta(fixture.recall("delta"))
 
 
-OPENED: dict[str, Callable[[Fixture, int | None], Any]] = {
+OPENED: dict[str, Callable[[Fixture], Any]] = {
     "ours": _ours,
     "parquet": _parquet,
     "iceberg": _iceberg,
@@ -128,7 +129,7 @@ def _measured(fixture: Fixture, files: int, rounds: int) -> Iterator[Row]:
     for question in QUESTIONS:
 
         def ask(side: str, question: Question = question) -> object:
-            return question.ask(OPENED[side](fixture, question.limit), files)
+            return question.ask(OPENED[side](fixture), files)
 
         answers = {side: ask(side) for side in SIDES}
         assert len(set(answers.values())) == 1, f"{question.name}: {answers}"
@@ -162,7 +163,7 @@ def _ratios(rows: list[Row]) -> Iterator[Target]:
 def _opened(fixture: Fixture, files: int) -> Iterator[Target]:
     for question, wanted in ((QUESTIONS[3], 1), (QUESTIONS[4], 0)):
         with OpenedFiles(Path(fixture.catalog) / "data") as watch:
-            question.ask(_ours(fixture, question.limit), files)
+            question.ask(_ours(fixture), files)
         found = len(watch.paths())
         yield Target(f"{question.name}: files opened", "", str(wanted), str(found), found == wanted)
 
@@ -205,14 +206,18 @@ def run(*, quick: bool = False) -> Report:
     os.environ |= {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": str(os.cpu_count() or 1)}
     import ray
 
+    from planner_client import Client
+
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     try:
         with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
-            fixture = build(root, files)
+            fixture = build(root, files, schema=SEVEN)
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = list(_measured(fixture, files, rounds))
             targets = [*_ratios(rows), *_opened(fixture, files)]
+            with Client(fixture.catalog) as client:
+                rows += task_rows(client, TABLE, 100_000 if quick else 1_000_000, rounds)
     finally:
         ray.shutdown()
     targets += [
@@ -227,8 +232,9 @@ def run(*, quick: bool = False) -> Report:
     ]
     return Report(
         name="ray",
-        about=f"Ray Data over {files} Parquet files of {ROWS_PER_FILE} rows; driver: {many:,} files",
-        sides=list(SIDES),
+        about=f"Ray Data over {files} Parquet files of {ROWS_PER_FILE} rows and 7 columns; driver: "
+        f"{many:,} files",
+        sides=[*SIDES, "arrow", "polars"],
         machine=harness.machine(),
         versions=harness.versions(PACKAGES),
         rows=rows,

@@ -13,7 +13,7 @@ __all__ = ["Planned"]
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """Seconds and MiB, of planning as well as packing; of each task its files and its decoded bytes.
+    """Seconds and MiB, of planning, packing and pickling; of each task its files and its decoded bytes.
 
     `peak_mib` is all of the process's, imports included; `grown_mib` what planning added to them.
     """
@@ -26,6 +26,8 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def _planned(root: str, table: str, parallelism: int) -> Planned:
+    import ray.cloudpickle
+
     from deltacat_sources.ray import DeltaCatDatasource
     from planner_client import Client
 
@@ -35,6 +37,8 @@ def _planned(root: str, table: str, parallelism: int) -> Planned:
     started = time.perf_counter()
     source = DeltaCatDatasource(table, planner=client)
     shares = source.explain(parallelism).shares
+    for share in shares:
+        ray.cloudpickle.dumps(share)
     wall_s = time.perf_counter() - started
     files = [share.plan.files.num_rows for share in shares]
     sizes = [int(share.decoded_bytes().sum()) for share in shares]

@@ -54,7 +54,8 @@ def _file(index: int, day: dt.date, seed: np.random.Generator, schema: pa.Schema
         pa.array(seed.random(n) < 0.5),
         pa.array(1_735_689_600_000_000 + seed.integers(0, 10**12, n)).cast(pa.timestamp("us")),
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    rows = pa.Table.from_arrays(columns, schema=SCHEMA)
+    return rows.select(schema.names).cast(schema)
 
 
 def _days(files: int) -> Iterator[dt.date]:
@@ -71,7 +72,7 @@ def _days(files: int) -> Iterator[dt.date]:
 def write_files(
     data_dir: str, files: int, storage: Storage, schema: pa.Schema = SCHEMA
 ) -> list[str]:
-    """Write the table's files; `schema` may say more of the columns, such as field ids."""
+    """Write the table's files; `schema` may name some of the columns, and say more, such as field ids."""
     seed = np.random.default_rng(7)
     paths = []
     for index, day in enumerate(_days(files)):
@@ -81,13 +82,16 @@ def write_files(
     return paths
 
 
-def build(root: str, files: int, store: ObjectStore | None = None) -> Fixture:
+def build(
+    root: str, files: int, store: ObjectStore | None = None, schema: pa.Schema = SCHEMA
+) -> Fixture:
     """Write the files under our session's directory, commit them, and register them with the peers.
 
     Args:
         root: A directory for catalogs, and for the files where there is no store.
         files: How many.
         store: Where the files, and the peers' metadata, are instead.
+        schema: The columns: `SCHEMA`, or some of it.
     """
     from io_core.formats.parquet import entry_of
     from io_core.schema import decode_schema
@@ -103,21 +107,21 @@ def build(root: str, files: int, store: ObjectStore | None = None) -> Fixture:
         s3=None if store is None else store.settings,
     )
     client.catalog.create_namespace(namespace="bench")
-    client.catalog.create_table(namespace="bench", table="scan", schema=SCHEMA)
+    client.catalog.create_table(namespace="bench", table="scan", schema=schema)
     session = client.stage(namespace="bench", table="scan", mode="append")
-    progress(f"writing {files} files of {ROWS_PER_FILE} rows and {len(SCHEMA)} columns")
-    paths = write_files(session.data_dir, files, session.storage)
+    progress(f"writing {files} files of {ROWS_PER_FILE} rows and {len(schema)} columns")
+    paths = write_files(session.data_dir, files, session.storage, schema)
     progress("registering them: ours, delta, iceberg")
     assert session.schema_serialized is not None
-    schema = decode_schema(session.schema_serialized)
+    known = decode_schema(session.schema_serialized)
     no_nan = dict.fromkeys(("value", "ratio_0", "ratio_1"), 0)
-    entries = [entry_of(path, schema, nan_counts=no_nan, storage=session.storage) for path in paths]
+    entries = [entry_of(path, known, nan_counts=no_nan, storage=session.storage) for path in paths]
     client.commit(session=session, entries=entries)
-    _register_peers(fixture, session.data_dir, paths)
+    _register_peers(fixture, session.data_dir, paths, schema)
     return fixture
 
 
-def _register_peers(fixture: Fixture, data_dir: str, paths: list[str]) -> None:
+def _register_peers(fixture: Fixture, data_dir: str, paths: list[str], schema: pa.Schema) -> None:
     fixture.remember("files", paths)
     register_delta(fixture, data_dir)
-    register_iceberg(fixture, paths, SCHEMA)
+    register_iceberg(fixture, paths, schema)

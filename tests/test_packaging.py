@@ -97,3 +97,12 @@ def test_every_pin_of_a_direct_dependency_is_within_its_bounds() -> None:
         n for e in ("server", "s3", "polars", "daft", "ray", "lance", "avro") for n in EXTRAS[e]
     ]
     assert not [str(n) for n in needs if not n.specifier.contains(versions[n.name])]
+
+
+def test_ray_is_locked_at_the_lowest_that_its_extra_allows() -> None:
+    # While there is one release of that range, one run of the suite tests both ends of it.
+    (need,) = EXTRAS["ray"]
+    (low,) = (s.version for s in need.specifier if s.operator == ">=")
+    assert f"ray=={low}.0" in {
+        pin.partition(" ;")[0] for pin in pins(ROOT / "requirements" / "dev.txt")
+    }

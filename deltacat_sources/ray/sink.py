@@ -15,6 +15,7 @@ from ray.data import DataContext, Dataset
 from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
+from deltacat_sources.ray.gathering import PARTITION, Layout, gathered
 from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
 from io_core.layout import check_layout, creation_of
 from io_core.model import TableRef, WriteEntry
@@ -69,8 +70,8 @@ class DeltaCatDatasink(Datasink[Written]):
     The session opens on the driver when the first block is there, and the driver commits when the
     last task is done. Tasks partition and sort their rows as the table wants them, and describe
     their files; each writes at least one file per partition of its rows, so that a dataset that is
-    sorted by the partition columns makes fewer files. A dataset without rows commits nothing,
-    whatever the mode. Rows of an earlier task come before those of a later one.
+    sorted by the partition columns makes fewer files: `write_deltacat` sorts. A dataset without rows
+    commits nothing, whatever the mode. Rows of an earlier task come before those of a later one.
 
     Args:
         table: `"namespace.table"`. Modes `auto` and `create` make it from the first block's schema,
@@ -133,6 +134,21 @@ class DeltaCatDatasink(Datasink[Written]):
         driver = {"_asked": None, "_sink": None, "_open": None, "committed": None}
         return {**vars(self), **driver}
 
+    def layout(self) -> Layout | None:
+        """How the rows are best divided among tasks; None for as they come. Asks the planner."""
+        client, transaction, partition_by, merge_keys, create = self._on_driver()
+        try:
+            found = client.catalog.describe_table(
+                namespace=self.table.namespace,
+                table=self.table.table,
+                include_stats=False,
+                transaction=transaction,
+            )
+        except NotFoundError:
+            properties = {} if isinstance(create, bool) else create
+            return None if merge_keys else Layout.of_creation(partition_by, properties)
+        return Layout.of_table(found)
+
     @property
     def min_rows_per_write(self) -> int | None:
         """Rows that each task gets at least."""
@@ -191,7 +207,11 @@ class DeltaCatDatasink(Datasink[Written]):
             entries = write_batches(self._session, filled, self._rows_per_file)
             return Written(ctx.task_idx, entries, allowed)
         if any(True for _ in filled):
-            raise SchemaValidationError(f"the first block has no schema to make {self.table} with")
+            # Ray's first block had no schema, or Ray 2.60 fused this with a shuffle, and skipped the start.
+            raise SchemaValidationError(
+                f"no schema was told to write {self.table} with: materialize() the dataset first, "
+                "or leave min_rows_per_file out"
+            )
         return Written(ctx.task_idx, [], allowed)
 
     def on_write_complete(self, write_result: WriteResult[Written]) -> None:
@@ -247,8 +267,9 @@ class DeltaCatDatasink(Datasink[Written]):
 
 def _plain(table: pa.Table) -> pa.Table:
     """The rows as a table takes them: what pandas or Ray keep in a schema is not the table's."""
-    fields = [f.remove_metadata() for f in table.schema]
-    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+    rows = table.drop_columns([PARTITION]) if PARTITION in table.column_names else table
+    fields = [f.remove_metadata() for f in rows.schema]
+    return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
 
 
 def _check_least(rows: int | None, size: int | None) -> None:
@@ -278,23 +299,30 @@ def _check_whole(entries: Sequence[WriteEntry], rows: int, table: TableRef) -> N
 
 def _announced(schema: pa.Schema) -> pa.Schema:
     """What the planner makes room for: columns without a type of their own need none."""
-    fields = [f.remove_metadata() for f in schema if not pa.types.is_null(f.type)]
-    return pa.schema(fields)
+    kept = [f for f in schema if not pa.types.is_null(f.type) and f.name != PARTITION]
+    return pa.schema([f.remove_metadata() for f in kept])
 
 
 def write_deltacat(
     dataset: Dataset,
     table: str | TableRef,
     *,
+    gather: bool = True,
     ray_remote_args: dict[str, Any] | None = None,
     concurrency: int | None = None,
     **options: Any,
 ) -> WriteSession | None:
     """Write a dataset into a table in one commit; also `Dataset.write_deltacat`.
 
+    Rows of a partitioned table are sorted by partition first, and within it by the table's order, so
+    that they make few large files; not those of a table with merge keys, whose order says which
+    counts.
+
     Args:
         dataset: What to write.
         table: `"namespace.table"`.
+        gather: Whether rows of a partitioned table are sorted, which is a shuffle: False where a
+            partition's rows stand together already.
         ray_remote_args: For the tasks that write, as `Dataset.write_datasink` takes them.
         concurrency: Most of these tasks at a time.
         options: As `DeltaCatDatasink` takes them: `planner`, `mode` and others.
@@ -310,5 +338,8 @@ def write_deltacat(
     """
     _check_errors_allowed(dataset.context.max_errored_blocks)
     sink = DeltaCatDatasink(table, **options)
+    layout = sink.layout() if gather else None
+    if layout is not None:
+        dataset = gathered(dataset, layout)
     dataset.write_datasink(sink, ray_remote_args=ray_remote_args, concurrency=concurrency)
     return sink.committed

@@ -11,12 +11,12 @@ import pytest
 import ray
 import ray.data
 
-from deltacat_sources.ray import DeltaCatDatasink, read_deltacat
+from deltacat_sources.ray import DeltaCatDatasink, DeltaCatDatasource, read_deltacat
 from io_core.model import TableRef
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from tests.dying import die_once
-from tests.ray.tables import CountingClient, ids, rows, table
+from tests.ray.tables import CountingClient, ids, rows, table, write
 from tests.vacuumed import Clock, on_disk
 
 if TYPE_CHECKING:
@@ -87,10 +87,14 @@ def vacuumed(root: Path) -> set[str]:
     return left
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("how", ["newer", "public"])
 def test_a_worker_that_dies_reading_loses_no_row_and_doubles_none(
-    client: CountingClient, tmp_path: Path
+    client: CountingClient, tmp_path: Path, how: str, keyed: bool
 ) -> None:
-    name = table(client, rows(0, ROWS))
+    name = table(client, rows(0, ROWS), merge_keys=["id"] if keyed else [])
+    if keyed:
+        write(client, name, rows(100, ROWS))
     marker = tmp_path / "died"
 
     def dying(batch: pa.Table) -> pa.Table:
@@ -98,8 +102,12 @@ def test_a_worker_that_dies_reading_loses_no_row_and_doubles_none(
             die_once(marker)
         return batch
 
-    dataset = read_deltacat(name, planner=client).map_batches(dying, batch_format="pyarrow")
-    assert sorted(row["id"] for row in dataset.take_all()) == list(range(ROWS))
+    source = DeltaCatDatasource(name, planner=client)
+    dataset = (
+        read_deltacat(name, planner=client) if how == "newer" else ray.data.read_datasource(source)
+    )
+    found = dataset.map_batches(dying, batch_format="pyarrow").take_all()
+    assert sorted(row["id"] for row in found) == list(range(ROWS))
     assert marker.exists()
 
 

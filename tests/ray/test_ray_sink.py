@@ -10,10 +10,12 @@ import pytest
 import ray
 import ray.data
 from ray.cloudpickle import dumps
+from ray.data import DataContext
+from ray.data.context import ShuffleStrategy
 from ray.data.expressions import col
 
 from deltacat_sources.ray import DeltaCatDatasink, write_deltacat
-from io_core.errors import NotFoundError, SchemaValidationError
+from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
 from io_core.model import TableRef
 from tests.ray.tables import NUMBERS, SCHEMA, CountingClient, rows, table, write
 from tests.same_rows import assert_same
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.fixture(autouse=True)
+def _sorting_in_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's default (2.60) sorts in processes that it starts for it: seconds for a few rows."""
+    strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    monkeypatch.setattr(DataContext.get_current(), "shuffle_strategy", strategy)
 
 
 def blocks(data: pa.Table, size: int = 10) -> Dataset:
@@ -81,6 +90,73 @@ def test_rows_are_partitioned_sorted_and_described(client: CountingClient) -> No
     assert pruned.paths == []
 
 
+@pytest.mark.parametrize("transform", ["identity", "bucket(3)", "truncate(7)"])
+def test_a_partitions_rows_come_together_from_all_tasks(
+    client: CountingClient, transform: str
+) -> None:
+    scheme = {"keys": [{"key": ["id"], "transform": transform}]}
+    if transform == "identity":
+        scheme = {"keys": [{"key": ["part"]}, {"key": ["s"]}]}
+    order = {"keys": [{"key": ["x"], "sort_order": "descending"}]}
+    name = table(client, partition_scheme=scheme, sort_scheme=order)
+    data = rows(0, 400).set_column(3, SCHEMA.field("s"), pa.array([None, "a", None, "b"] * 100))
+    dataset = blocks(data, 100)
+    session = write_deltacat(dataset, name, planner=client, min_rows_per_file=100)
+    assert session is not None
+    partitions = len({str(row) for row in _partition_values(client, name)})
+    assert partitions > 2
+    # Of four tasks, each begins and ends within a partition.
+    assert session.files_registered is not None
+    assert session.files_registered <= partitions + 4
+    assert_same(read(client, name).sort_by("id"), data)
+    spread = write_deltacat(
+        dataset, name, planner=client, min_rows_per_file=100, gather=False, mode="replace"
+    )
+    assert spread is not None
+    assert spread.files_registered is not None
+    assert spread.files_registered >= session.files_registered
+    assert_same(read(client, name).sort_by("id"), data)
+
+
+def _partition_values(client: CountingClient, name: str) -> list[Any]:
+    files = planned(client, name).files
+    columns = [c for c in files.column_names if c.startswith("partition:")]
+    return list(files.select(columns).to_pylist())
+
+
+def test_a_partitioned_table_is_made_of_gathered_rows(client: CountingClient) -> None:
+    name = f"made{next(NUMBERS)}.t"
+    data = rows(0, 200)
+    session = write_deltacat(
+        blocks(data, 50), name, planner=client, partition_by="part", min_rows_per_file=50
+    )
+    assert session is not None
+    assert session.files_registered is not None
+    assert session.files_registered <= 3 + 4
+    assert_same(read(client, name).sort_by("id"), data)
+    empty = blocks(data, 100).filter(expr=col("id") < 0)
+    assert write_deltacat(empty, name, planner=client) is None
+
+
+def test_rows_of_a_keyed_table_keep_their_order(client: CountingClient) -> None:
+    scheme = {"keys": [{"key": ["part"], "transform": "identity"}]}
+    name = table(client, merge_keys=["id"], partition_scheme=scheme)
+    older, newer = rows(0, 30), rows(0, 30).set_column(3, SCHEMA.field("s"), pa.array(["new"] * 30))
+    write_deltacat(blocks(pa.concat_tables([older, newer]), 60), name, planner=client)
+    assert set(read(client, name)["s"].to_pylist()) == {"new"}
+
+
+def test_columns_that_partition_but_do_not_fit_are_refused(client: CountingClient) -> None:
+    scheme = {"keys": [{"key": ["part"], "transform": "identity"}]}
+    name = table(client, partition_scheme=scheme)
+    wrong = pa.table({"id": [1, 2], "part": ["x", "y"]})
+    with pytest.raises(SchemaValidationError, match="'part'"):
+        write_deltacat(blocks(wrong), name, planner=client)
+    lacking = pa.table({"id": [1, 2]})
+    write_deltacat(blocks(lacking), name, planner=client)
+    assert read(client, name)["part"].to_pylist() == [None, None]
+
+
 def _by_part(data: pa.Table) -> list[pa.Table]:
     import pyarrow.compute as pc
 
@@ -131,6 +207,42 @@ def test_an_empty_dataset_commits_nothing(client: CountingClient, mode: Any) -> 
     write_deltacat(ray.data.range(0), "nowhere.t", planner=client)
     with pytest.raises(NotFoundError):
         planned(client, "nowhere.t")
+
+
+def test_a_task_gets_as_many_bytes_as_it_should(client: CountingClient) -> None:
+    name = table(client)
+    size = rows(0, 10).nbytes
+    write_deltacat(blocks(rows(0, 200)), name, planner=client, min_bytes=5 * size)
+    assert 2 <= len(planned(client, name).paths) <= 5
+    write_deltacat(blocks(rows(0, 200)), name, planner=client, mode="replace", max_rows_per_file=30)
+    assert max(planned(client, name).column("record_count")) <= 30
+
+
+def test_rows_that_are_not_staged_are_missed(client: CountingClient) -> None:
+    name = table(client, rows(0, 5))
+    sink = DeltaCatDatasink(name, planner=client)
+    sink.on_write_start(SCHEMA)
+    written = sink.write([rows(10, 20)], _Task(0))
+    with pytest.raises(DeltaCATError, match="10 rows of 11 were staged"):
+        sink.on_write_complete(_Result([written], 11))
+    sink.on_write_failed(ValueError("rows are missing"))
+    assert read(client, name).num_rows == 5
+
+
+def test_a_write_that_fails_closes_its_session_and_leaves_no_file(
+    client: CountingClient, root: Path
+) -> None:
+    name = table(client, rows(0, 5))
+    before = {p for p in (root / "data").rglob("*") if p.is_file()}
+    sink = DeltaCatDatasink(name, planner=client)
+    sink.on_write_start(SCHEMA)
+    session = sink._session
+    written = sink.write([rows(10, 20)], _Task(0))
+    sink.on_write_failed(ValueError("enough"))
+    assert {p for p in (root / "data").rglob("*") if p.is_file()} == before
+    assert session is not None
+    with pytest.raises(DeltaCATError, match="is ABORTED"):
+        client.commit(session=session, entries=written.entries)
 
 
 def test_blocks_that_may_fail_are_refused(client: CountingClient) -> None:
