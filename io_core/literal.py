@@ -342,7 +342,13 @@ def dump_literal(value: object) -> bool | int | float | str | None:
         if kind_of(value.type) in ("date", "time", "timestamp", "duration"):
             return dump_array(pa.repeat(value, 1))[0]
         value = value.as_py()
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{value!r} cannot be a literal: {error}") from None
         return value
     if isinstance(value, float):
         if math.isfinite(value):

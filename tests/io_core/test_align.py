@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from io_core.defaults import PAST_DEFAULT, load_default
@@ -21,6 +21,7 @@ from io_core.schema import (
     encode_schema,
     names_in_file,
 )
+from tests.tapes import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +214,7 @@ def evolutions(draw: st.DrawFn) -> tuple[list[Column], list[SchemaField], list[S
 
 
 # Cheap: no file, no planner.
-@settings(max_examples=settings().max_examples * 85)
+@examples(5000)
 @given(st.data(), evolutions())
 def test_an_older_files_rows_are_what_they_were_value_by_value(
     data: st.DataObject, evolution: tuple[list[Column], list[SchemaField], list[SchemaOperation]]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from io_core.keys import last_of_each, row_codes
@@ -17,6 +17,7 @@ from io_core.merge_order import OrderKey
 from tests.oracle import Commit, Row, canonical, rows_of, table_of
 from tests.plain_merge import Delta, merge
 from tests.strategies import TYPES, TableSpec, histories
+from tests.tapes import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +95,7 @@ def files(draw: st.DrawFn, spec: TableSpec, history: Sequence[Commit]) -> list[D
     return deltas
 
 
-@settings(max_examples=settings().max_examples * 85)
+@examples(5000)
 @given(st.data())
 def test_what_lives_is_what_the_oracles_dict_holds(data: st.DataObject) -> None:
     spec = data.draw(keyed_specs())

@@ -63,6 +63,8 @@ X = pa.schema([("x", pa.int64())])
         ({"eq": "x"}, r"\$\.eq: expected \[column, value\]"),
         ({"gt": [1, "x"]}, r"\$\.gt: expected \[column, value\]"),
         ({"lt": ["x", [1]]}, r"\$\.lt: .* cannot be a literal"),
+        ({"lt": ["x", "a\ud800"]}, r"\$\.lt: .* cannot be a literal: .* surrogates"),
+        ({"in": ["x", ["a", "\udfff"]]}, r"\$\.in: .* cannot be a literal"),
         ({"between": ["x", 1]}, r"\$\.between: expected \[column, low, high\]"),
         ({"between": ["x", 1, {}]}, r"\$\.between: .* cannot be a literal"),
         ({"in": ["x", 1]}, r"\$\.in: expected a list"),
