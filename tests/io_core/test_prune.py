@@ -422,6 +422,17 @@ def test_zeros_of_both_signs_fall_into_two_buckets_and_are_one_value() -> None:
     assert found == ["some", "some", "none"]
 
 
+@pytest.mark.parametrize("dtype", [pa.binary(), pa.large_binary()])
+def test_bytes_have_a_bucket_that_all_writers_agree_on_in_icebergs_hash_alone(
+    dtype: pa.DataType,
+) -> None:
+    ast = {"eq": ["x", "YWJj"]}
+    for text, wanted in (("bucket(16, iceberg)", "none"), ("bucket(16)", "some")):
+        (held,) = transform_of(text, dtype, [b"abc"])
+        found = partitions(ast, text, dtype, [held, (held + 1) % 16])
+        assert found == ["some", wanted]
+
+
 def test_of_a_bucket_with_one_row_nobody_knows_whether_it_is_nan() -> None:
     for ast in ({"eq": ["x", "NaN"]}, {"neq": ["x", "NaN"]}):
         assert partitions(ast, "bucket(8)", pa.float64(), [3], records=1) == ["some"]
