@@ -148,6 +148,12 @@ def test_a_delete_by_other_columns_leaves_rows_of_its_own_position() -> None:
     assert merged(Delta(rows((1, "a"), (2, "b"), (3, "c")), 2), *by_value) == [(1, "a"), (3, "c")]
 
 
+def test_the_first_position_is_that_of_any_other_row() -> None:
+    by_value = Delta(pa.table({"v": ["b"]}), 1, ("v",))
+    assert merged(Delta(rows((1, "a"), (2, "b")), 0), by_value) == [(1, "a")]
+    assert merged(Delta(rows((1, "a"), (2, "b")), 0), Delta(keys_of(2), 1, ("k",))) == [(1, "a")]
+
+
 def test_a_delete_of_a_replaced_version_does_not_bring_the_older_one_back() -> None:
     first, second = rows((1, "a")), rows((1, "b"))
     by_value = Delta(pa.table({"v": ["b"]}), 3, ("v",))
