@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.storage import Storage
 
-__all__ = ["from_manifest_table", "manifest_table", "source_of"]
+__all__ = ["from_manifest_table", "manifest_table", "source_of", "with_source"]
 
 # Survives filters and selections: keys to a store are asked for by it.
 _SOURCE_KEY = b"deltacat:manifest-of"
@@ -48,7 +48,11 @@ def manifest_table(plan: ReadPlan) -> pa.Table:
         "path": files.column("path"),
         "stream_position": files.column("stream_position"),
     }
-    table = pa.table({name: columns[name] for name in sorted(columns)})
+    return pa.table({name: columns[name] for name in sorted(columns)})
+
+
+def with_source(table: pa.Table, plan: ReadPlan) -> pa.Table:
+    """A manifest table that notes whose files it lists; see `source_of`."""
     header = plan.header
     source = TableRef(header.namespace, header.table, header.table_version)
     return table.replace_schema_metadata({_SOURCE_KEY: msgspec.json.encode(source)})

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from io_core.errors import DataFileError, UnsupportedError, nearest
 from io_core.execute import execute, read_plan, result_schema
+from io_core.manifest import with_source
 from planner_client.arrays import to_numpy
 from planner_client.wanted import Wanted, with_bar
 
@@ -50,7 +51,7 @@ class Form(NamedTuple):
     def read(self, plan: ReadPlan, wanted: Wanted) -> Any:
         """A plan's rows; of a schemaless table its files, as a manifest table."""
         if plan.header.schema_serialized is None:
-            return self.of_table(_arrow(plan, wanted))
+            return self.of_table(with_source(_arrow(plan, wanted), plan))
         return self.of_plan(plan, wanted)
 
 
