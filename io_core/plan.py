@@ -229,9 +229,7 @@ class ReadPlan:
         try:
             with pa.OSFile(os.fspath(path), "rb") as file:
                 return plan_from_ipc(file.read())
-        except FileNotFoundError:
-            raise DataFileError(f"there is no plan at {os.fspath(path)}") from None
-        except (pa.ArrowException, msgspec.MsgspecError, KeyError) as error:
+        except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
             raise DataFileError(f"{os.fspath(path)} holds no plan ({error})") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:

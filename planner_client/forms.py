@@ -98,8 +98,16 @@ def _reader(plan: ReadPlan, wanted: Wanted) -> pa.RecordBatchReader:
         row_limit=wanted.limit,
         row_offset=wanted.offset,
     )
-    batches = (batch for piece in pieces for batch in piece.to_batches())
+    batches = (batch for piece in pieces for batch in _batches(piece))
     return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _batches(piece: pa.Table) -> list[pa.RecordBatch]:
+    if piece.num_columns:
+        found: list[pa.RecordBatch] = piece.to_batches()
+        return found
+    # A table without columns has no batches, and its rows count all the same.
+    return [pa.record_batch([pa.nulls(piece.num_rows)], [""]).select([])]
 
 
 def _pandas() -> Form:

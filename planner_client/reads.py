@@ -87,6 +87,8 @@ class Reads(Plans):
             DataFileError: A data file is missing or damaged.
         """
         form = form_of(read_as)
+        if isinstance(columns, str):
+            raise SchemaValidationError(f"columns is {columns!r}: give a list, [{columns!r}]")
         wanted = Wanted(
             None if columns is None else tuple(columns),
             as_predicate(filter_predicate),
@@ -151,9 +153,12 @@ class Reads(Plans):
         """
         form = form_of(read_as)
         # Any: pandas' and others' frames too.
-        listed = (
-            manifest_table if isinstance(manifest_table, pa.Table) else pa.table(manifest_table)
-        )
+        try:
+            listed = pa.table(manifest_table)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise SchemaValidationError(
+                f"a {type(manifest_table).__name__} is no manifest table: {error}"
+            ) from error
         rows = manifest.from_manifest_table(
             listed, schema=schema, columns=columns, storage=self._storage_of(listed, catalog)
         )
@@ -175,9 +180,11 @@ class Reads(Plans):
         return plan.storage
 
 
-def _count(name: str, given: int | None) -> int | None:
-    if given is not None and given < 0:
-        raise SchemaValidationError(f"{name} is {given}: it counts rows, so give 0 or more")
+def _count(name: str, given: object) -> int | None:
+    if given is None:
+        return None
+    if not isinstance(given, int) or given < 0:
+        raise SchemaValidationError(f"{name} is {given!r}: it counts rows, so give 0 or more")
     return given
 
 

@@ -91,7 +91,11 @@ def as_arrow(form: str, found: Any, schema: pa.Schema) -> pa.Table:
         case "daft":
             return found.to_arrow().cast(schema)
         case "numpy":
-            columns = [found[:, number].tolist() for number in range(len(schema))]
+            # A null among numbers is NaN, and no number here is.
+            columns = [
+                [None if value != value else value for value in found[:, number].tolist()]
+                for number in range(len(schema))
+            ]
             return pa.Table.from_arrays(
                 [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
             )
@@ -348,6 +352,28 @@ def test_what_is_wrong_by_itself_is_told_before_any_request(wrong: dict[str, Any
 def test_a_reader_checks_its_columns_when_it_is_made(client: Client, where: dict[str, Any]) -> None:
     with pytest.raises(SchemaValidationError, match="z"):
         client.catalog.read(**where, read_as="record_batch_reader", columns=["z"])
+
+
+@pytest.mark.parametrize("wrong", [{"limit": "1"}, {"offset": 1.5}, {"columns": "x"}], ids=str)
+def test_arguments_of_another_kind_are_refused_by_name(
+    client: Client, where: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SchemaValidationError, match=next(iter(wrong))):
+        client.catalog.read(**where, **wrong)
+
+
+def test_rows_without_columns_are_counted_in_every_form(
+    client: Client, where: dict[str, Any]
+) -> None:
+    assert client.catalog.read(**where, columns=[]).num_rows == 6
+    assert client.catalog.read(**where, columns=[], read_as="numpy").shape == (6, 0)
+    reader = client.catalog.read(**where, columns=[], read_as="record_batch_reader")
+    assert sum(batch.num_rows for batch in reader) == 6
+
+
+def test_what_is_no_manifest_is_refused_by_its_type(client: Client) -> None:
+    with pytest.raises(SchemaValidationError, match="a int is no manifest table"):
+        client.catalog.from_manifest_table(5)
 
 
 # --- schemaless tables ------------------------------------------------------------------------------
