@@ -14,6 +14,8 @@ from planner_client import Client
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import daft
+
 SCHEMA = pa.schema([("id", pa.int32()), ("name", pa.string())])
 
 
@@ -51,6 +53,39 @@ def test_older_files_show_new_columns_names_and_types(client: Client) -> None:
     assert frame.where(col("title") == "a").to_pydict()["id"] == [1]
     assert sorted(frame.where(col("id") > 1).to_pydict()["title"]) == ["b", "c", "d"]
     assert frame.select("title").count_rows() == 4
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["plain", "keyed"])
+@pytest.mark.parametrize(
+    ("keep", "wanted"),
+    [
+        (col("s") == "b", [4]),
+        (col("s") != "b", [5]),
+        (~(col("s") == "b"), [5]),
+        (col("s").is_null(), [1, 2, 3]),
+        (col("s").not_null(), [4, 5]),
+        ((col("s") == "b") | (col("id") == 1), [1, 4]),
+        (col("s").startswith("b"), [4]),
+    ],
+    ids=str,
+)
+def test_filters_on_a_column_that_older_files_lack_keep_no_row_of_them(
+    tmp_path: Path, keys: list[str], keep: daft.Expression, wanted: list[int]
+) -> None:
+    client = Client(tmp_path / "catalog")
+    schema = pa.schema([("id", pa.int64())])
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=schema, merge_keys=keys, auto_create_namespace=True
+    )
+    for columns in ({"id": [1, 2, 3]}, {"id": [4, 5], "s": ["b", "c"]}):
+        client.catalog.write(pa.table(columns), namespace="ns", table="t", mode="auto")
+    frame = read_deltacat("ns.t", planner=client).where(keep)
+    assert frame.count_rows() == len(wanted)
+    assert sorted(frame.to_pydict()["id"]) == wanted
+    assert sorted(frame.select("id").to_pydict()["id"]) == wanted
+    texts = {4: "b", 5: "c"}
+    found = frame.select("s").to_pydict()["s"]
+    assert sorted(found, key=str) == sorted((texts.get(i) for i in wanted), key=str)
 
 
 @pytest.mark.parametrize("kind", ["feather", "orc", "avro"])

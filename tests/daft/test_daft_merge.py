@@ -256,3 +256,11 @@ def test_many_files_with_dead_rows_are_read_at_once(tmp_path: Path) -> None:
     left = read_deltacat("ns.t", planner=client)
     right = read_deltacat("ns.t", planner=client).where(col("x") <= 0).select("id")
     assert sorted(left.join(right, on="id").to_pydict()["x"]) == sorted(-i for i in ids[::2])
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "a#b", "a*b", "a[b]", "a?b", "é"])
+def test_a_path_is_taken_as_it_stands(tmp_path: Path, name: str) -> None:
+    data = pa.table({"id": [1, 2, 3], "x": [1, 2, 3]})
+    client = keyed_table(tmp_path / name, data, pa.table({"id": [3], "x": [9]}))
+    frame = read_deltacat("ns.t", planner=client)
+    assert sorted(frame.where(col("x") > 1).to_pydict()["x"]) == [2, 9]
