@@ -83,7 +83,9 @@ def run(arguments: list[str]) -> int:
         found = app(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _refused("usage", str(error.format_message()), as_json=as_json)
+        # Where only a group was named, its help has been shown, and there is nothing to say.
+        told = str(error.format_message())
+        return _refused("usage", told, as_json=as_json) if told else REFUSED
     except (KeyboardInterrupt, Abort):
         return _INTERRUPTED
     except BrokenPipeError:

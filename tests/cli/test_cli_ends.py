@@ -227,6 +227,16 @@ def test_help_is_there_by_either_name(
     assert "usage: deltacat" in capsys.readouterr().out.lower()
 
 
+@pytest.mark.parametrize("arguments", [[], ["token"]])
+def test_naming_no_command_shows_which_there_are(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert "Usage: deltacat" in shown.out + shown.err
+    assert "error:" not in shown.err
+
+
 def test_the_release_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("deltacat 0.")
