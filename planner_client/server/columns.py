@@ -81,6 +81,15 @@ class Partitions(NamedTuple):
     values: pa.Table
     known: dict[bytes, dict[str, list[StatColumn]]]
 
+    def places_of(self, ids: Ints) -> npt.NDArray[np.int32]:
+        """Where partitions of these ids are."""
+        if len(self.ids) and int(self.ids[-1]) - int(self.ids[0]) + 1 == len(self.ids):
+            # No id between them is another table's: nothing has to be searched.
+            places = ids - self.ids[0]
+        else:
+            places = self.ids.searchsorted(ids)
+        return np.asarray(places, np.int32)
+
     def bounds(self, scheme: PartitionScheme, schema: pa.Schema) -> dict[str, list[StatColumn]]:
         """What the values say of the columns they come from, of partitions of one row each."""
         # By what decides them: the columns' types.
@@ -358,7 +367,11 @@ def _extend(
     growing = _Growing() if known is None else known.growing
     old = None if known is None else known.columns
     first = 0 if old is None else old.height
-    partitions = load_partitions(db, version, None if old is None else old.partitions)
+    partitions = (
+        load_partitions(db, version, None)
+        if old is None
+        else load_partitions(db, version, old.partitions, old.seq)
+    )
     end = file_count(db, version.version_id)
     runs = core_runs(db, version.version_id, first, end)
     profiles = {} if old is None else {p: i for i, p in enumerate(old.profiles)}
@@ -394,8 +407,7 @@ def _core_arrays(
         whole = table.combine_chunks()
         for name in ("size", "rows", "position", "begin"):
             parts[name].append(whole.column(name).to_numpy())
-        index = np.searchsorted(partitions.ids, whole.column("partition").to_numpy())
-        parts["partition"].append(index.astype(np.int32))
+        parts["partition"].append(partitions.places_of(whole.column("partition").to_numpy()))
         for chunk in whole.column("profile").chunks:
             codes = [
                 profiles.setdefault(msgspec.json.decode(text, type=Profile), len(profiles))
@@ -428,8 +440,11 @@ def _partition_blocks(
 def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
     """Totals of the latest snapshot, from the earlier ones where nothing ended since."""
     known = 0 if old is None else len(old.partitions.ids)
-    ended = old is not None and not np.array_equal(
-        columns.partitions.end[:known], old.partitions.end
+    same = old is not None and columns.partitions is old.partitions
+    ended = (
+        old is not None
+        and not same
+        and not np.array_equal(columns.partitions.end[:known], old.partitions.end)
     )
     # Also partitions that began and ended meanwhile.
     ended = ended or bool((columns.partitions.end[known:] != _LIVE).any())
@@ -446,8 +461,17 @@ def _new_totals(columns: FileColumns, old: FileColumns | None) -> Totals:
     return Totals.of(*grown)
 
 
-def load_partitions(db: apsw.Connection, version: Version, old: Partitions | None) -> Partitions:
-    """A version's partitions as `db` sees them; `old` saves reading what is known."""
+def load_partitions(
+    db: apsw.Connection, version: Version, old: Partitions | None, seen: int = -1
+) -> Partitions:
+    """A version's partitions as `db` sees them.
+
+    Args:
+        db: The ledger.
+        version: Whose.
+        old: What is known of them: it saves reading that.
+        seen: Up to which snapshot their ends are known, too; -1 for none.
+    """
     after = int(old.ids[-1]) if old is not None and len(old.ids) else 0
     parts = [] if old is None else [old]
     if old is None:
@@ -458,6 +482,12 @@ def load_partitions(db: apsw.Connection, version: Version, old: Partitions | Non
         " WHERE version_id = ? AND partition_id > ? ORDER BY partition_id",
         (version.version_id, after),
     ).fetchall()
+    ended = db.execute(
+        "SELECT partition_id, end_seq FROM partition WHERE version_id = ? AND end_seq > ?",
+        (version.version_id, seen),
+    ).fetchall()
+    if old is not None and not found and not ended:
+        return old
     parts.append(_from_run(partition_table(found, version.schema, version.partition_scheme)))
     held = Partitions(
         np.concatenate([p.ids for p in parts]),
@@ -467,7 +497,9 @@ def load_partitions(db: apsw.Connection, version: Version, old: Partitions | Non
         pa.concat_tables([p.values for p in parts]).combine_chunks(),
         {},
     )
-    _mark_ended(db, version.version_id, held)
+    if ended:
+        ids, seqs = np.array(ended, np.int64).T
+        held.end[np.searchsorted(held.ids, ids)] = seqs
     return held
 
 
@@ -478,13 +510,3 @@ def _from_run(table: pa.Table) -> Partitions:
     live = np.full(len(ids), _LIVE)
     begin = whole.column("begin").to_numpy()
     return Partitions(ids, uuids, begin, live, whole.drop_columns(["id", "uuid", "begin"]), {})
-
-
-def _mark_ended(db: apsw.Connection, version_id: int, partitions: Partitions) -> None:
-    ended = db.execute(
-        "SELECT partition_id, end_seq FROM partition WHERE version_id = ? AND end_seq IS NOT NULL",
-        (version_id,),
-    ).fetchall()
-    if ended:
-        ids, seqs = np.array(ended, np.int64).T
-        partitions.end[np.searchsorted(partitions.ids, ids)] = seqs

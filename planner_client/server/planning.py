@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import RequestRejectedError, UnsupportedError
+from io_core.literal import kind_of
 from io_core.merge_order import merge_plan
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
@@ -30,7 +31,7 @@ from planner_client.server.segments import KINDS
 from planner_client.server.statistics import known_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import apsw
     import numpy.typing as npt
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
     from planner_client.server.planner import EmbeddedPlanner
+    from planner_client.server.statistics import StatColumn
     from planner_client.server.store import View
 
 __all__ = ["PlanCache", "plan", "resolve_time"]
@@ -515,14 +517,23 @@ def _files(
     names = [*FILE_COLUMNS.names, *(name for name in shared if name.startswith("partition:"))]
     if request.include_column_stats and version.schema is not None:
         for column in dict.fromkeys(request.columns or version.schema.names):
-            stats = columns.stats.of(view, version.schema.field(column), columns.height)
-            if stats is not None:
-                held = stats.take(rows)
-                counts = (known_counts(c) for c in (held.null_count, held.nan_count))
-                for kind, values in zip(KINDS, (held.low, held.high, *counts), strict=True):
+            field = version.schema.field(column)
+            if kind_of(field.type) != "other":
+                held = columns.stats.of(view, field, columns.height)
+                for kind, values in zip(KINDS, _statistics(held, field.type, rows), strict=True):
                     names.append(f"{kind}:{column}")
                     arrays[names[-1]] = values
     return pa.table([arrays[name] for name in names], names=names)
+
+
+def _statistics(held: StatColumn | None, dtype: pa.DataType, rows: Rows) -> Iterator[pa.Array]:
+    """What is known of a column of each file, as `KINDS` has it; null where nothing is."""
+    if held is None:
+        yield from (pa.nulls(len(rows), t) for t in (dtype, dtype, pa.int64(), pa.int64()))
+        return
+    known = held.take(rows)
+    yield from (known.low, known.high)
+    yield from (known_counts(c) for c in (known.null_count, known.nan_count))
 
 
 def _dead(planner: EmbeddedPlanner, seen: Seen, rows: Rows) -> pa.Array:

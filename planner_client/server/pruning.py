@@ -316,7 +316,7 @@ class _Pruning:
     def _candidates(self, blocks: Rows, stats: dict[str, StatColumn]) -> Rows:
         """Files of the blocks; of many blocks without those that numbers rule out."""
         height = self._seen.columns.height
-        if len(blocks) <= _FEW_BLOCKS or self._schema is None:
+        if len(blocks) <= _FEW_BLOCKS or not stats:
             return _rows_of(blocks, height)
         asked = self._predicate
         found = []

@@ -137,11 +137,13 @@ class Stats:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, pa.DataType], StatColumn] = {}
         self._keys: dict[tuple[str, pa.DataType], TextKeys] = {}
+        # Of how many files, from the first on, nothing is known of a column.
+        self._bare: dict[tuple[str, pa.DataType], int] = {}
 
     def of(self, view: View, field: pa.Field, count: int) -> StatColumn | None:
         """At least the first `count` files' statistics of a column.
 
-        None where columns of the field's type have no statistics.
+        None where columns of the field's type have no statistics, or none of the files has.
         """
         if kind_of(field.type) == "other":
             return None
@@ -149,11 +151,16 @@ class Stats:
         known = self._known.get(key)
         if known is not None and known.height >= count:
             return known
+        if known is None and self._bare.get(key, 0) >= count:
+            return None
         with self._lock:
             known = self._known.get(key)
             if known is None or known.height < count:
-                first = 0 if known is None else known.height
+                first = self._bare.get(key, 0) if known is None else known.height
                 runs = stats_runs(view.db, self.version_id, field, first, count)
+                if known is None and not runs:
+                    self._bare[key] = count
+                    return None
                 known = _extended(known, runs, field.type, count)
                 self._known[key] = known
                 # What reading took besides, which would stay with the process.
@@ -187,11 +194,12 @@ def _extended(
         at = run.first + len(run.table)
     added.append(_unknown(shape, count - at))
     table = pa.concat_tables(part for part in added if len(part)) if count > start else added[0]
-    # Runs mostly are as long as pieces: those are not copied.
-    fresh = [table.slice(i, PIECE).combine_chunks() for i in range(0, len(table), PIECE)]
+    fresh = [file_bounds(table.slice(i, PIECE)) for i in range(0, len(table), PIECE)]
     old = [] if known is None else [cut(known.blocks, slice(0, whole * (PIECE // BLOCK)))]
     empty = file_bounds(shape.empty_table())
-    blocks = _joined([*old, empty, *(file_bounds(_blocks(piece)) for piece in fresh)])
+    blocks = _joined(
+        [*old, empty, *(file_bounds(_blocks(_table(piece, shape))) for piece in fresh)]
+    )
     return StatColumn(count, (*pieces[:whole], *map(_lean, fresh)), blocks._replace(exact=False))
 
 
@@ -204,11 +212,10 @@ def _table(bounds: Bounds, shape: pa.Schema) -> pa.Table:
     return pa.table([bounds.low, bounds.high, *counts], schema=shape)
 
 
-def _lean(piece: pa.Table) -> Bounds:
-    found = file_bounds(piece)
+def _lean(found: Bounds) -> Bounds:
     if found.low.nbytes * 2 < found.low.get_total_buffer_size():
         # A copy of its own, so that what it was cut from goes.
-        found = _taken(found, np.arange(len(piece)))
+        found = _taken(found, np.arange(len(found.low)))
     return found._replace(null_count=_narrow(found.null_count), nan_count=_narrow(found.nan_count))
 
 
@@ -260,7 +267,7 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     """Least or greatest bound of each block; null where one is null or NaN."""
     dtype = column.type
     if kind_of(dtype) in _FIXED and not pa.types.is_decimal(dtype):
-        values = column.combine_chunks()
+        values = _whole(column)
         width = pa.int32() if dtype.bit_width == 32 and kind_of(dtype) != "number" else pa.int64()
         plain = values if kind_of(dtype) == "number" else values.cast(width)
         unknown = values.is_null(nan_is_null=True)
@@ -282,8 +289,13 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     return found.combine_chunks().cast(dtype)
 
 
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    # Arrow copies even where there is one chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _count(column: pa.ChunkedArray) -> pa.Array:
-    counts = column.combine_chunks().fill_null(-1).to_numpy()
+    counts = _whole(column).fill_null(-1).to_numpy()
     starts = np.arange(0, len(counts), BLOCK)
     sums = np.add.reduceat(counts, starts) if len(counts) else counts
     lowest = block_extreme(counts, "min")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from io_core.execute import read_plan
 from io_core.plan import plan_from_wire, plan_to_wire
+from io_core.sink import OpenSink
 from planner_client import Client
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.server.planner import EmbeddedPlanner
@@ -87,3 +89,30 @@ def test_a_json_plan_carries_the_dead_rows_that_it_was_asked_for(client: Client)
     again = plan_from_wire(plan_to_wire(plan))
     assert len(again.paths) == 2
     assert read_plan(again).to_pylist() == read_plan(plan).to_pylist() == [{"id": 2, "p": 0}]
+
+
+def test_files_without_statistics_are_listed_and_later_ones_pruned_by_theirs(
+    tmp_path: Path,
+) -> None:
+    bare = Client(tmp_path / "bare")
+    catalog = bare.catalog
+    catalog.create_table(**WHERE, schema=SCHEMA, auto_create_namespace=True)
+    plain = [_written(bare, number, told=False) for number in range(3)]
+    asked: dict[str, Any] = {"gte": ["id", 7]}
+    plan = catalog.plan(**WHERE, filter_predicate=asked, include_stats=True)
+    assert plan.paths == plain
+    assert plan.column("min:id") == plan.column("null_count:id") == [None] * 3
+    assert plan.column("residual") == [True] * 3
+    told = [_written(bare, number, told=True) for number in (5, 9)]
+    plan = catalog.plan(**WHERE, filter_predicate=asked, include_stats=True)
+    assert plan.paths == [*plain, told[1]]
+    assert plan.column("min:id") == [None, None, None, 9]
+    assert plan.column("residual") == [True, True, True, False]
+
+
+def _written(client: Client, number: int, *, told: bool) -> str:
+    session = client.catalog.stage(**WHERE, mode="add")
+    (entry,) = OpenSink(client, session, "op").write(rows(number, 0))
+    kept = entry if told else msgspec.structs.replace(entry, column_stats=None)
+    client.catalog.commit(session=session, entries=[kept])
+    return entry.path
