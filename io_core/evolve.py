@@ -21,6 +21,7 @@ from io_core.schema import (
     CONSISTENCY,
     DOC,
     FIELD_ID,
+    FROM_PARTITION,
     MERGE_KEY,
     RENAMED,
     WIDENED,
@@ -68,6 +69,19 @@ class SchemaUpdates(msgspec.Struct, frozen=True, omit_defaults=True):
 
     operations: tuple[SchemaOperation, ...]
     allow_incompatible_changes: bool = False
+
+
+# What no change of a column takes from it.
+_FIXED = (
+    FIELD_ID,
+    MERGE_KEY,
+    MERGE_ORDER,
+    EVENT_TIME,
+    PAST_DEFAULT,
+    WIDENED,
+    RENAMED,
+    FROM_PARTITION,
+)
 
 
 def evolve(
@@ -261,8 +275,7 @@ def _redefined(old: pa.Field, field: SchemaField, *, forced: bool) -> pa.Field:
             f"column {old.name!r}: past_default cannot be changed: rows that are there hold it"
         )
     _check_transition(old, held.get(CONSISTENCY), given.get(CONSISTENCY))
-    fixed = (FIELD_ID, MERGE_KEY, MERGE_ORDER, EVENT_TIME, PAST_DEFAULT, WIDENED, RENAMED)
-    kept = {key: held[key] for key in fixed if key in held}
+    kept = {key: held[key] for key in _FIXED if key in held}
     ours = {key: given.get(key, held.get(key)) for key in (CONSISTENCY, FUTURE_DEFAULT, DOC)}
     metadata = kept | {key: value for key, value in ours.items() if value is not None}
     defaults = {PAST_DEFAULT, FUTURE_DEFAULT} <= metadata.keys()

@@ -16,7 +16,7 @@ from io_core.manifest import manifest_table
 from io_core.merge import MergeFile, living
 from io_core.predicate import Constant, bind, columns_of, restrict
 from io_core.predicate_arrow import to_arrow
-from io_core.schema import align, check_columns, names_in_file, without_views
+from io_core.schema import FROM_PARTITION, align, check_columns, names_in_file, without_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +34,7 @@ _File = dict[str, Any]
 
 # Keys of a partition that are kept between the merge and the rows.
 _KEPT_BYTES = 256 * 2**20
+_OF_PARTITION = "partition"
 
 
 def execute(
@@ -308,7 +309,23 @@ def _rows(plan: ReadPlan) -> list[_File]:
     parts = ["first_row", "end_row"]
     there = [name for name in parts if name in plan.files.column_names]
     whole = dict.fromkeys(parts)
-    return [whole | row for row in plan.files.select([*names, *there]).to_pylist()]
+    values = _partition_values(plan)
+    return [
+        {**whole, _OF_PARTITION: value, **row}
+        for value, row in zip(values, plan.files.select([*names, *there]).to_pylist(), strict=True)
+    ]
+
+
+def _partition_values(plan: ReadPlan) -> list[dict[str, pa.Scalar]]:
+    """Of each file the columns that it may lack since its partition says their value."""
+    scheme = plan.header.partition_scheme
+    columns = {
+        key.key[0]: plan.files.column(f"partition:{i}")
+        for i, key in enumerate(scheme.keys if scheme else ())
+        if key.transform in (None, "identity")
+        and FROM_PARTITION in (plan.schema.field(key.key[0]).metadata or {})
+    }
+    return [{n: column[i] for n, column in columns.items()} for i in range(plan.files.num_rows)]
 
 
 def _delete_columns(plan: ReadPlan, row: _File) -> tuple[str, ...]:
@@ -336,6 +353,9 @@ def _read(
     names = {theirs: ours for ours, theirs in names_in_file(schema, writer).items()}
     for stored in read_batches(file, list(names), storage=plan.storage):
         piece = stored.rename_columns([names[c] for c in stored.column_names])
+        for name, value in row[_OF_PARTITION].items():
+            if name in schema.names and name not in piece.column_names:
+                piece = piece.append_column(name, pa.repeat(value, piece.num_rows))
         # Read as null, a missing key would match the rows whose key is null.
         if lacking := (required & frozenset(schema.names)).difference(piece.column_names):
             problem = f"lacks the column {min(lacking)!r}"

@@ -20,7 +20,7 @@ from io_core.field_ids import (
     without_ids,
 )
 from io_core.literal import kind_of
-from io_core.schema import CONSISTENCY, check_exact, consistency_of, same_layout
+from io_core.schema import CONSISTENCY, FROM_PARTITION, check_exact, consistency_of, same_layout
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -78,11 +78,12 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
     for field in given:
         known = fields.get(field.name)
         if known is not None:
-            fields[field.name] = _promoted(known, field.type, rules)
+            fields[field.name] = _marked(_promoted(known, field.type, rules), field, rules)
         elif rules.adds_columns:
             check_name_free(field.name, pa.schema(list(fields.values())), rules.history)
             fields[field.name] = _appended(field, rules)
-    if list(fields.values()) == list(schema):
+    same = zip(fields.values(), schema, strict=False)
+    if len(fields) == len(schema) and all(a.equals(b, check_metadata=True) for a, b in same):
         return schema
     grown = pa.schema(list(fields.values()))
     return fill_ids(grown, highest_id([schema, *rules.history])) if numbered else grown
@@ -91,6 +92,13 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
 def _appended(field: pa.Field, rules: Growth) -> pa.Field:
     metadata = {CONSISTENCY: rules.consistency.encode()} if rules.stamped else None
     return pa.field(field.name, without_ids(field.type), nullable=True, metadata=metadata)
+
+
+def _marked(field: pa.Field, given: pa.Field, rules: Growth) -> pa.Field:
+    """The table's column; one that partitions it may be said to be missing in files."""
+    if FROM_PARTITION not in (given.metadata or {}) or field.name not in rules.pinned:
+        return field
+    return field.with_metadata({**(field.metadata or {}), FROM_PARTITION: b"true"})
 
 
 def _promoted(field: pa.Field, given: pa.DataType, rules: Growth) -> pa.Field:

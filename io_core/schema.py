@@ -44,6 +44,7 @@ __all__ = [
     "CONSISTENCY",
     "DOC",
     "FIELD_ID",
+    "FROM_PARTITION",
     "MERGE_KEY",
     "RENAMED",
     "WIDENED",
@@ -77,6 +78,8 @@ DOC = b"DELTACAT:doc"
 WIDENED = b"DELTACAT:widened"
 # The column had another name once: older files have it under that.
 RENAMED = b"DELTACAT:renamed"
+# Files that were added as they are may lack the column: their partition's value stands for it.
+FROM_PARTITION = b"DELTACAT:from_partition"
 _KEPT = (
     FIELD_ID,
     MERGE_KEY,
@@ -87,6 +90,7 @@ _KEPT = (
     FUTURE_DEFAULT,
     WIDENED,
     RENAMED,
+    FROM_PARTITION,
     DOC,
 )
 _BASE64_TYPE = "arrow_schema_base64:"
@@ -462,7 +466,7 @@ def needs_alignment(schema: pa.Schema, columns: Iterable[str] | None = None) -> 
     return any(
         key in _metadata(field)
         for field in schema
-        for key in (PAST_DEFAULT, WIDENED, RENAMED)
+        for key in (PAST_DEFAULT, WIDENED, RENAMED, FROM_PARTITION)
         if read is None or field.name in read
     )
 

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from io_core.errors import UnsupportedError
 from io_core.layout import check_layout, creation_of
+from io_core.model import PartitionScheme
 from io_core.schema import decode_schema, encode_schema
 from io_core.storage import is_s3
-from planner_client.registered import common_schema, entries_of, files_named, footers_of
+from planner_client.calls import built
+from planner_client.registered import (
+    common_schema,
+    entries_of,
+    files_named,
+    footers_of,
+    with_paths,
+)
 from planner_client.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pyarrow as pa
 
     from io_core.model import WriteMode
     from planner_client.session import StagedSession
@@ -111,6 +121,7 @@ def _added(
         schema = common_schema(found)
         first.abort("its storage was asked for")
     keys, partition_by, create = layout
+    schema = with_paths(schema, found, _identities(first, layout), _schema_of(first))
     made = None
     if creates and not first.table_exists:
         made = creation_of(schema, partition_by, keys) | create
@@ -124,6 +135,23 @@ def _added(
             )
         whole, scheme = decode_schema(session.schema_serialized), session.partition_scheme
         return session.commit(entries_of(found, name, whole, scheme, session.schema_id))
+
+
+def _identities(session: StagedSession, layout: _Layout) -> list[str]:
+    """The columns that partition the table by their values."""
+    if not session.table_exists and layout.partition_by is not None:
+        by = layout.partition_by
+        return [by] if isinstance(by, str) else list(by)
+    given, scheme = layout.create.get("partition_scheme"), session.partition_scheme
+    if not session.table_exists and given is not None:
+        scheme = built(given, PartitionScheme)
+    return [k.key[0] for k in scheme.keys if k.transform in (None, "identity")] if scheme else []
+
+
+def _schema_of(session: StagedSession) -> pa.Schema | None:
+    if session.schema_serialized is None or not session.table_exists:
+        return None
+    return decode_schema(session.schema_serialized)
 
 
 def _check_reachable(files: Sequence[str | os.PathLike[str]], session: StagedSession) -> None:

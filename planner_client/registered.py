@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import glob
 import os
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -20,7 +21,7 @@ from io_core.errors import DataFileError, SchemaValidationError
 from io_core.formats.parquet import Footer, entry_from, footer_of
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.partition import transform, value_type
-from io_core.schema import merge_keys_of, same_layout
+from io_core.schema import FROM_PARTITION, merge_keys_of, same_layout
 from io_core.storage import is_s3, local_path
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from io_core.model import ColumnStats, PartitionKey, PartitionScheme, WriteEntry
     from io_core.storage import Storage
 
-__all__ = ["Found", "common_schema", "entries_of", "files_named", "footers_of"]
+__all__ = ["Found", "common_schema", "entries_of", "files_named", "footers_of", "with_paths"]
 
 _AT_ONCE = 16
 _ENDINGS = (".parquet", ".pq")
+_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 # Writers cut longer texts: what is left are bounds, and no values.
 _WHOLE_BYTES = 64
@@ -160,6 +162,33 @@ def common_schema(found: Sequence[Found]) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field, _ in fields.values()])
 
 
+def with_paths(
+    schema: pa.Schema, found: Sequence[Found], columns: Sequence[str], known: pa.Schema | None
+) -> pa.Schema:
+    """The files' columns, and those that files lack whose paths say them, as Hive writes it.
+
+    Args:
+        schema: What the files have in common.
+        found: The files.
+        columns: Those that partition the table by their values.
+        known: The table's schema; None where it is to be made: numbers become int64, others text.
+    """
+    fields = {field.name: field for field in schema}
+    for name in columns:
+        lacking = [path for path, footer in found if name not in footer.schema.names]
+        said = [text for text in (_said_by(path, name) for path in lacking) if text is not None]
+        if not said:
+            continue
+        if name not in fields:
+            is_number = all(text == _HIVE_NULL or _NUMBER.fullmatch(text) for text in said)
+            dtype = pa.int64() if is_number else pa.string()
+            if known is not None and name in known.names:
+                dtype = known.field(name).type
+            fields[name] = pa.field(name, dtype)
+        fields[name] = fields[name].with_metadata({FROM_PARTITION: b"true"})
+    return pa.schema(list(fields.values()))
+
+
 def _plain(schema: pa.Schema) -> pa.Schema:
     """What a file says, but for what only its own writer's table means by it."""
     return pa.schema([field.remove_metadata() for field in schema])
@@ -221,6 +250,12 @@ def _check_required(
 ) -> None:
     keys = merge_keys_of(table.schema)
     for field in table.schema:
+        if (
+            field.name not in there
+            and field.name not in keys
+            and _is_filled(field.name, table.schema)
+        ):
+            continue
         if field.name not in there and (field.name in keys or not field.nullable):
             raise SchemaValidationError(
                 f"file {path} lacks {field.name}, which {table.name} requires"
@@ -243,12 +278,12 @@ def _value(
 ) -> Any:
     """The one partition value of a file's rows."""
     name = key.key[0]
-    if name not in there:
-        raise SchemaValidationError(
-            f"file {path} lacks the column {name!r}, by which {table.name} is partitioned: the "
-            "path alone does not give it to readers; write the rows instead"
-        )
     said = _said_by(path, name) if key.transform in (None, "identity") else None
+    if name not in there and (said is None or not _is_filled(name, table.schema)):
+        raise SchemaValidationError(
+            f"file {path} lacks the column {name!r}, by which {table.name} is partitioned, and its "
+            f"path does not say it as {name}=...: write the rows instead"
+        )
     wanted = value_type(key, table.schema)
     stats = (entry.column_stats or {}).get(name)
     known = _told_by(stats, key, entry.record_count, table.schema)
@@ -269,6 +304,11 @@ def _value(
             f"file {path} is named after {name}={said}, and holds others: {_range(name, stats)}"
         )
     return named
+
+
+def _is_filled(name: str, schema: pa.Schema) -> bool:
+    """Whether readers take the column from the partition where a file lacks it."""
+    return FROM_PARTITION in (schema.field(name).metadata or {})
 
 
 def _said_by(path: str, column: str) -> str | None:

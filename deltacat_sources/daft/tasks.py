@@ -25,7 +25,7 @@ from io_core.defaults import PAST_DEFAULT
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
 from io_core.formats.content import content_type_of
-from io_core.schema import names_in_file, needs_alignment
+from io_core.schema import FROM_PARTITION, names_in_file, needs_alignment
 from io_core.storage import engine_location, is_s3
 
 if TYPE_CHECKING:
@@ -194,6 +194,8 @@ class _Lanes:
 
     def _compared(self, schema_id: int | None) -> bool:
         """Whether files of a schema have the columns under their names, in their types."""
+        if any(FROM_PARTITION in (field.metadata or {}) for field in self._wanted):
+            return False
         if schema_id is not None and schema_id == self._plan.header.schema_id:
             return True
         writer = self._plan.writer_schema(schema_id)

@@ -12,7 +12,7 @@ from io_core.defaults import PAST_DEFAULT, load_default
 from io_core.errors import DataFileError, UnsupportedError
 from io_core.formats import schema_of_file
 from io_core.formats.content import content_type_of
-from io_core.schema import WIDENED, names_in_file
+from io_core.schema import FROM_PARTITION, WIDENED, names_in_file
 
 if TYPE_CHECKING:
     from io_core.plan import ReadPlan
@@ -131,6 +131,8 @@ def _known(wanted: pa.Schema, writer: pa.Schema) -> tuple[Column, ...] | None:
     names, types = names_in_file(wanted, writer), polars_schema(wanted)
     found = []
     for field in wanted:
+        if FROM_PARTITION in (field.metadata or {}):
+            return None
         dtype, stored = types[field.name], names.get(field.name)
         if stored is None:
             found.append(Column(field.name, dtype, None, dtype, _default(field)))
@@ -150,7 +152,11 @@ def _unknown(wanted: pa.Schema) -> tuple[Column, ...] | None:
     """The columns as they are called now, unless older files may hold something else in them."""
     for field in wanted:
         held = field.metadata or {}
-        if PAST_DEFAULT in held or (WIDENED in held and not _reads(pa.int8(), field.type)):
+        if (
+            FROM_PARTITION in held
+            or PAST_DEFAULT in held
+            or (WIDENED in held and not _reads(pa.int8(), field.type))
+        ):
             return None
     return tuple(Column(name, dtype, name, dtype) for name, dtype in polars_schema(wanted).items())
 

@@ -192,7 +192,8 @@ def test_statistics_alone_say_it_through_a_transform(client: Client, tmp_path: P
         (ROWS.slice(2, 2), "x.parquet", r"one partition: .* 1 nulls"),
         (ROWS.slice(2, 2), "day=tue/x.parquet", r"named after day=tue, and holds others"),
         (ROWS.slice(0, 2), "day=wed/x.parquet", r"named after day=wed, and its rows have 'mon'"),
-        (ROWS.select(["id", "v"]), "day=mon/x.parquet", r"lacks the column 'day'"),
+        (ROWS.select(["id", "v"]), "x.parquet", r"lacks the column 'day'"),
+        (ROWS.select(["id", "v"]), "month=1/x.parquet", r"lacks the column 'day'"),
     ],
 )
 def test_a_file_of_several_partitions_is_refused_by_its_name(
@@ -206,6 +207,76 @@ def test_a_file_of_several_partitions_is_refused_by_its_name(
         client.catalog.add_files(path, **WHERE)
     assert str(path) in str(caught.value)
     assert ids(client) == IDS
+
+
+@pytest.fixture
+def hive(tmp_path: Path) -> Path:
+    """A directory as Hive and Spark write it: the files lack the columns that the paths say."""
+    root = tmp_path / "hive"
+    for year, city, ids in ((2023, "a b", [1, 2]), (2024, "a b", [3]), (2024, None, [4])):
+        name = "__HIVE_DEFAULT_PARTITION__" if city is None else "a%20b"
+        (root / f"year={year}" / f"city={name}").mkdir(parents=True)
+        path = root / f"year={year}" / f"city={name}" / "part.parquet"
+        pq.write_table(pa.table({"id": ids}), path)
+    return root
+
+
+HIVE = [
+    {"id": 1, "year": 2023, "city": "a b"},
+    {"id": 2, "year": 2023, "city": "a b"},
+    {"id": 3, "year": 2024, "city": "a b"},
+    {"id": 4, "year": 2024, "city": None},
+]
+
+
+def test_columns_that_paths_alone_say_are_read_from_them(client: Client, hive: Path) -> None:
+    client.catalog.add_files(hive, **WHERE, partition_by=["year", "city"])
+    found = client.catalog.read(**WHERE).sort_by("id")
+    assert found.schema.types == [pa.int64(), pa.int64(), pa.string()]
+    assert found.to_pylist() == HIVE
+    assert scan_deltacat("ns.t", planner=client).sort("id").collect().to_dicts() == HIVE
+    assert read_deltacat("ns.t", planner=client).sort("id").to_pylist() == HIVE
+    one = client.catalog.read(**WHERE, columns=["year"], filter_predicate="year = 2023")
+    assert one.to_pydict() == {"year": [2023, 2023]}
+    frame = scan_deltacat("ns.t", planner=client).filter(pl.col("year") == 2024).select("id")
+    assert sorted(frame.collect()["id"]) == [3, 4]
+    frame = scan_deltacat("ns.t", planner=client).select("year").sort("year")
+    assert frame.collect()["year"].to_list() == [2023, 2023, 2024, 2024]
+
+
+def test_a_table_with_such_files_goes_on_as_any_other(client: Client, hive: Path) -> None:
+    typed = pa.schema([("id", pa.int64()), ("year", pa.int32()), ("city", pa.string())])
+    more = pa.table({"id": [9], "year": [2025], "city": ["c"]}, schema=typed)
+    client.catalog.write(more, **WHERE, partition_by=["year", "city"])
+    client.catalog.add_files(hive, **WHERE)
+    client.catalog.write(more.set_column(0, "id", pa.array([10])), **WHERE)
+    assert ids(client) == [1, 2, 3, 4, 9, 10]
+    assert client.catalog.read(**WHERE).schema.field("year").type == pa.int32()
+    client.catalog.delete(predicate="year = 2023 AND id = 1", **WHERE)
+    client.catalog.delete(predicate="city IS NULL", **WHERE)
+    found = client.catalog.read(**WHERE).sort_by("id").to_pylist()
+    assert found == [
+        {"id": 2, "year": 2023, "city": "a b"},
+        {"id": 3, "year": 2024, "city": "a b"},
+        {"id": 9, "year": 2025, "city": "c"},
+        {"id": 10, "year": 2025, "city": "c"},
+    ]
+    operations = [{"op": "rename", "field_locator": "id", "new_name": "n"}]
+    client.catalog.alter_table(**WHERE, schema_updates={"operations": operations})
+    assert client.catalog.read(**WHERE).sort_by("n").column("year").to_pylist() == [
+        2023,
+        2024,
+        2025,
+        2025,
+    ]
+    assert scan_deltacat("ns.t", planner=client).collect()["year"].sum() == 8097
+
+
+def test_a_key_has_to_be_in_the_file_itself(client: Client, hive: Path) -> None:
+    with pytest.raises(SchemaValidationError, match="lacks year, which"):
+        client.catalog.add_files(
+            hive, **WHERE, merge_keys=["id", "year"], partition_by=["year", "city"]
+        )
 
 
 def test_a_path_is_believed_where_there_are_no_statistics(client: Client, tmp_path: Path) -> None:
