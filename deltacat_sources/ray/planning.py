@@ -172,7 +172,10 @@ class Reading(NamedTuple):
         needed = (*columns, *sorted(columns_read(expr) - {*columns} if expr is not None else ()))
         # The parts of the plan that no task reads would travel with each of them.
         header = msgspec.structs.replace(plan.header, schema=None, pruned=())
-        told = ReadPlan(header, plan.files.select(FILE_COLUMNS.names), plan.storage)
+        # A partition's values stand for columns that its files may lack.
+        values = [name for name in plan.files.column_names if name.startswith("partition:")]
+        files = plan.files.select([*FILE_COLUMNS.names, *values])
+        told = ReadPlan(header, files, plan.storage)
         return Share(
             plan=without_gone(told),
             columns=columns,

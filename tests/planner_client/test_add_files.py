@@ -244,6 +244,14 @@ def test_columns_that_paths_alone_say_are_read_from_them(client: Client, hive: P
     assert frame.collect()["year"].to_list() == [2023, 2023, 2024, 2024]
 
 
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_ray_reads_such_columns_too(client: Client, hive: Path) -> None:
+    client.catalog.add_files(hive, **WHERE, partition_by=["year", "city"])
+    found = client.catalog.read(**WHERE, read_as="ray_dataset").take_all()
+    assert sorted(found, key=lambda row: row["id"]) == HIVE
+
+
 def test_a_table_with_such_files_goes_on_as_any_other(client: Client, hive: Path) -> None:
     typed = pa.schema([("id", pa.int64()), ("year", pa.int32()), ("city", pa.string())])
     more = pa.table({"id": [9], "year": [2025], "city": ["c"]}, schema=typed)
