@@ -406,7 +406,8 @@ def _sorted(rows: pa.Table, scheme: SortScheme | None, merge_keys: Sequence[str]
     """Rows in the scheme's order, those that it leaves equal in the order of the merge keys."""
     if scheme is None:
         return rows
-    keys = [(key.key[0], key.sort_order, key.null_order) for key in scheme.keys]
-    listed = {key.key[0] for key in scheme.keys}
+    # Deletes hold keys alone.
+    listed = [key.key[0] for key in scheme.keys if key.key[0] in rows.column_names]
+    keys = [(k.key[0], k.sort_order, k.null_order) for k in scheme.keys if k.key[0] in listed]
     keys += [(key, "ascending", "at_end") for key in merge_keys if key not in listed]
-    return rows.take(pc.sort_indices(rows, sort_keys=keys))
+    return rows.take(pc.sort_indices(rows, sort_keys=keys)) if keys else rows

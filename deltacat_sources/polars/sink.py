@@ -124,6 +124,7 @@ def sink_deltacat(
         SchemaValidationError: The frame does not fit the table; nothing was written.
         NotFoundError: No such table, and the mode does not create one.
         ConcurrentModificationError: Another commit came first.
+        ValueError: `max_rows_per_file` is less than 1.
 
     Example:
         >>> import tempfile
@@ -133,6 +134,8 @@ def sink_deltacat(
         >>> sink_deltacat(frame, "air.flights", planner=client, partition_by="month").files_registered
         2
     """
+    if max_rows_per_file < 1:
+        raise ValueError(f"max_rows_per_file is {max_rows_per_file}: give 1 or more")
     ref, client = TableRef.parse(table), connect(planner)
     asked = _Asked(
         ref, client, mode, transaction, partition_by, merge_keys, create, max_rows_per_file

@@ -64,7 +64,7 @@ def is_native(schema: pl.Schema, target: pa.Schema, session: WriteSession) -> bo
     if any(key.transform not in (None, "identity") for key in parts):
         return False
     # Floats have two zeros and many NaN, which Arrow and Polars tell apart, and order, differently.
-    placed = [key.key[0] for key in parts] + [by.name for by in _order(session)]
+    placed = [key.key[0] for key in parts] + [by.name for by in _order(session, target)]
     if any(pa.types.is_floating(target.field(name).type) for name in placed):
         return False
     if not all(_is_stored_exactly(f.type) for f in target):
@@ -164,7 +164,7 @@ class _By(NamedTuple):
     nulls_last: bool = True
 
 
-def _order(session: WriteSession) -> list[_By]:
+def _order(session: WriteSession, target: pa.Schema) -> list[_By]:
     """How rows stand in each file: by the sort scheme, and what it leaves equal by the merge keys."""
     scheme = session.sort_scheme
     if scheme is None or not scheme.keys:
@@ -172,6 +172,8 @@ def _order(session: WriteSession) -> list[_By]:
     found = [
         _By(key.key[0], key.sort_order == "descending", key.null_order == "at_end")
         for key in scheme.keys
+        # Deletes hold keys alone.
+        if key.key[0] in target.names
     ]
     listed = {by.name for by in found}
     return found + [_By(key) for key in session.merge_keys or () if key not in listed]
@@ -182,7 +184,7 @@ def write_native(lf: pl.LazyFrame, target: pa.Schema, sink: OpenSink) -> list[Wr
 
     A table with a sort scheme gets a piece of the frame at a time, sorted, each in files of its own.
     """
-    order = _order(sink.session)
+    order = _order(sink.session, target)
     entries: list[WriteEntry] = []
     for piece in _pieces(lf, sink.rows_per_file) if order else [lf]:
         rows = piece if not order else _sorted(piece, order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from deltacat_sources.polars import read_deltacat, scan_deltacat, sink_deltacat, write_deltacat
@@ -101,3 +102,18 @@ def test_high_cardinality_keys_make_a_file_each(client: Client) -> None:
     session = sink_deltacat(frame, "ns.t", planner=client, partition_by="key")
     assert session.files_registered == 500
     assert read_deltacat("ns.t", planner=client)["v"].sum() == sum(range(2_000))
+
+
+def test_keys_are_deleted_from_a_table_that_is_sorted_by_another_column(client: Client) -> None:
+    scheme = {"keys": [{"key": ["x"], "sort_order": "descending"}]}
+    rows = pl.DataFrame({"id": [1, 2, 3], "x": [1, 2, 3]})
+    write_deltacat(rows, "ns.k", planner=client, merge_keys="id", create={"sort_scheme": scheme})
+    write_deltacat(pl.DataFrame({"id": [3]}), "ns.k", planner=client, mode="delete")
+    client.catalog.write(pa.table({"id": [2]}), namespace="ns", table="k", mode="delete")
+    assert read_deltacat("ns.k", planner=client).rows() == [(1, 1)]
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_file_holds_a_row_at_least(client: Client, rows: int) -> None:
+    with pytest.raises(ValueError, match="give 1 or more"):
+        write_deltacat(FRAME, "ns.t", planner=client, max_rows_per_file=rows)
