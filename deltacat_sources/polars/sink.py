@@ -124,7 +124,6 @@ def sink_deltacat(
         SchemaValidationError: The frame does not fit the table; nothing was written.
         NotFoundError: No such table, and the mode does not create one.
         ConcurrentModificationError: Another commit came first.
-        ValueError: `max_rows_per_file` is less than 1.
 
     Example:
         >>> import tempfile
@@ -134,15 +133,18 @@ def sink_deltacat(
         >>> sink_deltacat(frame, "air.flights", planner=client, partition_by="month").files_registered
         2
     """
-    if max_rows_per_file < 1:
-        raise ValueError(f"max_rows_per_file is {max_rows_per_file}: give 1 or more")
-    ref, client = TableRef.parse(table), connect(planner)
-    asked = _Asked(
-        ref, client, mode, transaction, partition_by, merge_keys, create, max_rows_per_file
-    )
+    ref, rows = TableRef.parse(table), _at_least_one(max_rows_per_file)
+    given = (mode, transaction, partition_by, merge_keys, create)
+    asked = _Asked(ref, connect(planner), *given, rows)
     if lazy:
         return pl.defer(lambda: _summary(_sunk(lf, asked)), schema=_SUMMARY)
     return _sunk(lf, asked)
+
+
+def _at_least_one(max_rows_per_file: int) -> int:
+    if max_rows_per_file < 1:
+        raise ValueError(f"max_rows_per_file is {max_rows_per_file}: give 1 or more")
+    return max_rows_per_file
 
 
 class _Asked(NamedTuple):
