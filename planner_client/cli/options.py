@@ -129,10 +129,17 @@ def said_of(ref: TableRef) -> dict[str, Any]:
 
 
 def columns_of(given: list[str] | None) -> list[str] | None:
-    """Columns from `--columns a,b --columns c`."""
+    """Columns from `--columns a,b --columns c`.
+
+    Raises:
+        ValueError: There are none.
+    """
     if given is None:
         return None
-    return [name.strip() for part in given for name in part.split(",") if name.strip()]
+    found = [name.strip() for part in given for name in part.split(",") if name.strip()]
+    if not found:
+        raise ValueError("an option that takes names of columns has none: write them as a,b")
+    return found
 
 
 # Any: JSON.

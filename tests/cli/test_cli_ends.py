@@ -54,6 +54,7 @@ def _planner(catalog: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (["read", "nothing"], "write it as 'namespace.table'"),
         (["read", "no.table"], "namespace 'no' not found"),
         (["read", "ns.large", "--columns", "z"], "unknown column 'z'; the table has: x, y"),
+        (["read", "ns.large", "--columns", ","], "write them as a,b"),
         (["read", "ns.large", "--where", "x >"], "'x >' is no SQL predicate"),
         (["read", "ns.large", "--where", "z = 1"], "z"),
         (["read", "ns.large", "--where", "{nope"], "neither SQL nor JSON"),
