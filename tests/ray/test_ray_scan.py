@@ -9,6 +9,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import trustme
 from hypothesis import given
@@ -158,6 +159,24 @@ def test_a_predicate_of_ours_has_our_nan(client: CountingClient) -> None:
         table(client, rows(0, 20)), planner=client, predicate={"gt": ["x", 7]}
     )
     assert ids(read(source)) == [0, 7, 14, 15, 16, 17, 18, 19]
+
+
+@pytest.mark.parametrize("predicate", [{"gte": ["id", 85]}, "id >= 85", pc.field("id") >= 85])
+def test_a_predicate_is_said_as_json_sql_or_by_pyarrow(
+    client: CountingClient, root: Path, predicate: Any
+) -> None:
+    name = table(client, rows(0, 95))
+    source = DeltaCatDatasource(name, planner=client, predicate=predicate)
+    with OpenedFiles(root / "data") as watch:
+        assert ids(read(source)) == list(range(85, 95))
+        assert len(watch.paths()) == 2
+
+
+def test_a_pyarrow_predicate_that_cannot_be_said_is_refused(client: CountingClient) -> None:
+    # Never widened: nothing would filter again.
+    name = table(client, rows(0, 5))
+    with pytest.raises(PredicateError):
+        DeltaCatDatasource(name, planner=client, predicate=pc.field("id") + 1 > 85)
 
 
 def test_a_predicate_and_a_filter_both_hold(client: CountingClient) -> None:
