@@ -82,12 +82,11 @@ def _parquet(fixture: Fixture) -> Any:
 def _iceberg(fixture: Fixture) -> Any:
     import ray.data
 
-    warehouse = f"{fixture.root}/iceberg"
     catalog = {
         "name": "bench",
         "type": "sql",
-        "uri": f"sqlite:///{warehouse}/catalog.db",
-        "warehouse": f"file://{warehouse}",
+        "uri": f"sqlite:///{fixture.root}/iceberg.db",
+        "warehouse": f"file://{fixture.root}/iceberg",
     }
     return ray.data.read_iceberg(table_identifier=TABLE, catalog_kwargs=catalog)
 
