@@ -435,7 +435,6 @@ def test_rows_of_a_manifest_come_in_every_form(client: Client, schemaless: dict[
         ({"a": pa.array(["x"]), "b": pa.array([1])}, np.object_),
         ({"a": pa.array([[1, 2], [3, 4]])}, np.object_),
     ],
-    ids=str,
 )
 def test_an_array_takes_the_least_type_that_holds_all(columns: dict[str, Any], dtype: Any) -> None:
     table = pa.table(columns)
