@@ -15,7 +15,7 @@ from ray.data import DataContext, Dataset
 from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
-from deltacat_sources.ray.gathering import PARTITION, Layout, gathered
+from deltacat_sources.ray.gathering import PARTITION, Layout, gathered, sorting_in_tasks
 from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
 from io_core.layout import check_layout, creation_of
 from io_core.model import TableRef, WriteEntry
@@ -341,5 +341,6 @@ def write_deltacat(
     layout = sink.layout() if gather else None
     if layout is not None:
         dataset = gathered(dataset, layout)
-    dataset.write_datasink(sink, ray_remote_args=ray_remote_args, concurrency=concurrency)
+    with sorting_in_tasks(dataset.context):
+        dataset.write_datasink(sink, ray_remote_args=ray_remote_args, concurrency=concurrency)
     return sink.committed

@@ -15,6 +15,7 @@ from ray.data.context import ShuffleStrategy
 from ray.data.expressions import col
 
 from deltacat_sources.ray import DeltaCatDatasink, write_deltacat
+from deltacat_sources.ray.gathering import sorting_in_tasks
 from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
 from io_core.model import TableRef
 from tests.ray.tables import NUMBERS, SCHEMA, CountingClient, rows, table, write
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
-
-
-@pytest.fixture(autouse=True)
-def _sorting_in_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray's default (2.60) sorts in processes that it starts for it: seconds for a few rows."""
-    strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
-    monkeypatch.setattr(DataContext.get_current(), "shuffle_strategy", strategy)
 
 
 def blocks(data: pa.Table, size: int = 10) -> Dataset:
@@ -136,6 +130,23 @@ def test_a_partitioned_table_is_made_of_gathered_rows(client: CountingClient) ->
     assert_same(read(client, name).sort_by("id"), data)
     empty = blocks(data, 100).filter(expr=col("id") < 0)
     assert write_deltacat(empty, name, planner=client) is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "used"),
+    [
+        (ShuffleStrategy.SHUFFLE_V2, ShuffleStrategy.SORT_SHUFFLE_PULL_BASED),
+        (ShuffleStrategy.SORT_SHUFFLE_PUSH_BASED, ShuffleStrategy.SORT_SHUFFLE_PUSH_BASED),
+    ],
+)
+def test_rows_are_sorted_in_tasks_unless_another_way_is_chosen(
+    chosen: ShuffleStrategy, used: ShuffleStrategy
+) -> None:
+    context = DataContext()
+    context.shuffle_strategy = chosen
+    with sorting_in_tasks(context):
+        assert context.shuffle_strategy == used
+    assert context.shuffle_strategy == chosen
 
 
 def test_rows_of_a_keyed_table_keep_their_order(client: CountingClient) -> None:
