@@ -68,7 +68,7 @@ mutation: $(FOR_DEV) $(MUTATION_MADE) ## Mutants of pruning and merging: which d
 
 test-full: $(FOR_TEST) ## All of it, property tests at their full counts
 	@echo '==> tests: all, property tests at their full counts'
-	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) $(ARGS)
+	@HYPOTHESIS_PROFILE=full $(RUN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=7200 $(ARGS)
 
 bench: $(BENCH) $(call client,compat) $(STORE_MADE) ## Every benchmark, beside its peers (ARGS=--quick: a rough figure)
 	@$(RUN)/python -m benchmarks all $(ARGS)

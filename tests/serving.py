@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Served", "listening", "served", "serving"]
 
 _START_S = 60.0
+_END_S = 60.0
 
 
 class Served(NamedTuple):
@@ -61,7 +62,7 @@ def served(root: Path | None, *options: str, log: Path | None = None) -> Iterato
     urls: queue.Queue[str | None] = queue.Queue()
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT) as process:
-        copier = threading.Thread(target=_copy, args=(process, log, urls))
+        copier = threading.Thread(target=_copy, args=(process, log, urls), daemon=True)
         copier.start()
         try:
             url = urls.get(timeout=_START_S)
@@ -69,7 +70,13 @@ def served(root: Path | None, *options: str, log: Path | None = None) -> Iterato
             yield Served(url, process, log)
         finally:
             process.terminate()
-            copier.join()
+            try:
+                process.wait(timeout=_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+            finally:
+                copier.join(timeout=_END_S)
 
 
 def _copy(process: subprocess.Popen[bytes], log: Path, urls: queue.Queue[str | None]) -> None:
@@ -92,10 +99,11 @@ def listening(app: App) -> Iterator[str]:
         # From here on who connects waits for the server to start.
         held.listen()
         server = uvicorn.Server(configured(app))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [held]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [held]}, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{held.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(timeout=_END_S)
+            assert not thread.is_alive(), f"the server did not end within {_END_S:g} s"

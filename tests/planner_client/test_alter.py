@@ -30,23 +30,14 @@ from planner_client.protocol.tables import (
     ListTableVersions,
 )
 from planner_client.server.planner import EmbeddedPlanner
-from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from planner_client.catalog import Catalog
 
 ROWS = pa.table({"id": [1, 2], "v": ["a", "b"]})
 MORE = pa.table({"id": [3], "v": ["c"]})
-
-
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("alter")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
 
 
 @pytest.fixture(params=["embedded", "http"])

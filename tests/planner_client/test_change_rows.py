@@ -28,7 +28,7 @@ from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from tests.oracle import canonical, matches, rows_of, table_of
-from tests.serving import served, serving
+from tests.serving import served
 from tests.strategies import cases, predicates
 
 if TYPE_CHECKING:
@@ -50,13 +50,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "sorted": {"sort_scheme": {"keys": [{"key": ["v"], "sort_order": "descending"}]}},
 }
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("changed")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
 
 
 @pytest.fixture(params=["embedded", "http"])

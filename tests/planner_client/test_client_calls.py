@@ -6,7 +6,7 @@ import gzip
 import json
 import uuid
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 import pyarrow as pa
@@ -22,30 +22,14 @@ from io_core.model import WriteEntry
 from planner_client import Client
 from planner_client.protocol.plans import ARROW_STREAM
 from tests.answering import answering
-from tests.serving import serving
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HEALTHY: tuple[int, dict[str, str], bytes] = (200, {}, b'{"status": "ok", "version": "9"}')
 
 
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("calls")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
-
-
 @pytest.fixture
-def where(client: Client) -> dict[str, Any]:
+def where(client: Client, ns: str) -> dict[str, Any]:
     """A table of three rows in three files, in a namespace that no other test uses."""
-    found: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
+    found: dict[str, Any] = {"namespace": ns, "table": "t"}
     for x in range(3):
         client.catalog.write(
             pa.table({"x": [x], "p": ["ab"[x % 2]]}),

@@ -22,7 +22,7 @@ from io_core.errors import (
 from io_core.model import DataFile, ScanTask
 from io_core.plan import PartitionSummary, ReadPlan
 from planner_client import Client
-from tests.serving import served, serving
+from tests.serving import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +36,6 @@ EPISODES = pa.table(
         "episode_length": [16, 32, 64, 128],
     }
 )
-
-
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("contract")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
 
 
 @pytest.fixture

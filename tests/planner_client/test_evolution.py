@@ -22,32 +22,20 @@ from io_core.errors import (
 )
 from io_core.model import WriteEntry
 from io_core.schema import SchemaField
-from planner_client import Client
-from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from planner_client import Client
 
 OLD = pa.table({"id": pa.array([1, 2], pa.int32()), "x": pa.array([0.5, None], pa.float32())})
 
 
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("evolution")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
-
-
 # Any, here and below: keyword arguments of every call.
 @pytest.fixture
-def where(client: Client) -> dict[str, Any]:
+def where(client: Client, ns: str) -> dict[str, Any]:
     """A table of two rows."""
-    found: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
+    found: dict[str, Any] = {"namespace": ns, "table": "t"}
     client.catalog.write(OLD, **found)
     return found
 
@@ -261,9 +249,9 @@ def test_columns_of_schemes_stay(client: Client) -> None:
 
 
 @pytest.fixture
-def filled(client: Client) -> dict[str, Any]:
+def filled(client: Client, ns: str) -> dict[str, Any]:
     """A table with a default, and with a column that takes one type alone."""
-    where: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "f"}
+    where: dict[str, Any] = {"namespace": ns, "table": "f"}
     fields = [
         SchemaField("id", "int64"),
         SchemaField("n", "int64", nullable=False, future_default=8),

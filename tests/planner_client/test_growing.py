@@ -18,34 +18,19 @@ from io_core.formats.parquet import entry_of
 from io_core.schema import SchemaField, decode_schema, encode_schema, schema_of
 from io_core.sink import OpenSink, write_files
 from planner_client import Client
-from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from io_core.model import WriteEntry, WriteSession
 
 OLD = pa.table({"id": pa.array([1, 2], pa.int32()), "x": pa.array([0.5, None], pa.float32())})
 NEW = pa.table({"id": pa.array([3], pa.int32()), "note": ["n"]})
 
 
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("growing")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
-
-
 # Any, here and below: keyword arguments of every call.
 @pytest.fixture
-def where(client: Client) -> dict[str, Any]:
+def where(client: Client, ns: str) -> dict[str, Any]:
     """A table of two rows."""
-    found: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
+    found: dict[str, Any] = {"namespace": ns, "table": "t"}
     client.catalog.write(OLD, **found)
     return found
 

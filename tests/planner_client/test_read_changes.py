@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 
 from io_core.errors import DeltaCATError, NotFoundError
 from planner_client import Client
-from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
-
-
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("changes")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
 
 
 @pytest.fixture(params=["embedded", "http"])

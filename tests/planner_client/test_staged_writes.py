@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,33 +24,19 @@ from planner_client.server.app import App
 from planner_client.server.auth import Guard
 from planner_client.server.hosting import HostedCatalogs
 from planner_client.server.planner import EmbeddedPlanner
-from tests.serving import listening, serving
+from tests.serving import listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from io_core.model import WriteEntry
     from planner_client.session import StagedSession
 
 ROWS = pa.table({"id": [1, 2], "v": ["a", "b"]})
 
 
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("staged")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
-
-
 @pytest.fixture
-def where(client: Client) -> dict[str, Any]:
+def where(client: Client, ns: str) -> dict[str, Any]:
     """A table without rows, in a namespace that no other test uses."""
-    found: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
+    found: dict[str, Any] = {"namespace": ns, "table": "t"}
     client.catalog.write(ROWS.slice(0, 0), **found, merge_keys=["id"])
     return found
 

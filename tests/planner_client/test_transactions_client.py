@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,9 @@ from io_core.model import TableRef
 from io_core.scan import Scan
 from planner_client import Client
 from planner_client.protocol.namespaces import CREATE_NAMESPACE, CreateNamespace
-from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from planner_client.transaction import Transaction
 
@@ -39,28 +37,10 @@ SCHEMA_DEF: list[Mapping[str, Any]] = [
 SCORES = pa.table({"episode_id": [3, 4], "score": [0.91, 0.89]})
 
 
-@pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("transactions")
-    with serving(folder / "served") as url:
-        yield {"embedded": str(folder / "embedded"), "http": url}
-
-
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
-    return Client(targets[request.param])
-
-
 @pytest.fixture
 def other(client: Client) -> Client:
     """A second client of the same planner: what everybody else sees."""
     return Client(client.target)
-
-
-@pytest.fixture
-def ns() -> str:
-    """A namespace that no other test uses; it is not there yet."""
-    return f"n{uuid.uuid4().hex}"
 
 
 @pytest.fixture
