@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from io_core.aws import profile_keys
-from io_core.credentials import Keys, shared
+from io_core.credentials import Keys, renew, shared
 from io_core.errors import CredentialsError, UnsupportedError
 from io_core.s3 import S3Settings, S3Store
 from io_core.storage import Storage
@@ -29,6 +29,7 @@ __all__ = [
     "file_access_ref",
     "keys_for",
     "opened_storage",
+    "renew_keys",
     "wire_credential",
 ]
 
@@ -163,8 +164,24 @@ def keys_for(binding: StorageBinding, credentials: Mapping[str, Credential]) -> 
             f"the planner's credentials for store {binding.name!r} are of type {found.type!r}, "
             "which this release cannot use"
         )
+    return _keys(found.access_key_id, found.secret_access_key, found)
+
+
+def _keys(access_key_id: str, secret_access_key: str, found: Credential) -> Keys:
     end = None if found.expires_at is None else _nanoseconds(found.expires_at)
-    return Keys(found.access_key_id, found.secret_access_key, found.session_token, end)
+    return Keys(access_key_id, secret_access_key, found.session_token, end)
+
+
+def renew_keys(credentials: Mapping[str, Credential], scope: str) -> None:
+    """Give keys that came by the way to whoever in this process uses those of the same stores.
+
+    Args:
+        credentials: What came, by the store's `StorageBinding.key`.
+        scope: As `opened_storage` was told.
+    """
+    for key, found in credentials.items():
+        if found.access_key_id is not None and found.secret_access_key is not None:
+            renew(f"{key} {scope}", _keys(found.access_key_id, found.secret_access_key, found))
 
 
 def opened_storage(

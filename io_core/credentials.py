@@ -17,7 +17,7 @@ from io_core.errors import CredentialsError, DeltaCATError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Credentials", "Keys", "Refresh", "shared"]
+__all__ = ["Credentials", "Keys", "Refresh", "renew", "shared"]
 
 # Keys are renewed when a fifth of their time is left, but not earlier than this before their end.
 _EARLIEST_NS = 300 * 10**9
@@ -118,7 +118,13 @@ class Credentials:
             if self._ways[-1] != refresh:
                 others = [way for way in self._ways if way != refresh]
                 self._ways = [*others, refresh][-_MOST_WAYS:]
-            if keys is not None and (self._keys is None or _end(keys) >= _end(self._keys)):
+        if keys is not None:
+            self.accept(keys)
+
+    def accept(self, keys: Keys) -> None:
+        """Take keys that came unasked, if they last longer."""
+        with self._lock():
+            if self._keys is None or _end(keys) >= _end(self._keys):
                 self._take(keys)
 
     def current(self) -> Keys:
@@ -214,3 +220,10 @@ def shared(name: str, refresh: Refresh, keys: Keys | None = None) -> Credentials
     found = _SHARED.get(name) or _SHARED.setdefault(name, Credentials(name, refresh, keys=keys))
     found.offer(refresh, keys)
     return found
+
+
+def renew(name: str, keys: Keys) -> None:
+    """Give keys that came unasked to those of this process who use them; nobody else needs them."""
+    found = _SHARED.get(name)
+    if found is not None:
+        found.accept(keys)

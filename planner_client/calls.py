@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -68,6 +68,10 @@ class Calls:
     def home(self) -> str:
         """What tells this planner from others; by its address where a client says it."""
         return f"{id(self.transport)}" if self.client is None else self.client.target
+
+    def scope(self, access: Literal["read", "write"]) -> str:
+        """Which keys to a store are used by this client's calls: those of its planner, for this."""
+        return f"{access} {self.home}"
 
     def binding(self, transaction: Transaction | None, **alone: object) -> Transaction | None:
         """The transaction that a call stands in: the one passed, else the block's around it.

@@ -74,7 +74,7 @@ def opened_plan(calls: Calls, plan: ReadPlan, catalog: str | None = None) -> Rea
     storage = opened_storage(
         header.storage_bindings,
         plan.credentials,
-        f"read {calls.home}",
+        calls.scope("read"),
         lambda binding: _ToRead(calls, catalog, request, binding),
     )
     return ReadPlan(header, plan.files, storage)
@@ -90,7 +90,7 @@ def opened_session(calls: Calls, session: WriteSession) -> WriteSession:
     storage = opened_storage(
         session.available_storage_bindings,
         session.credentials,
-        f"write {calls.home}",
+        calls.scope("write"),
         lambda binding: _ToWrite(calls, session.catalog, request, binding),
     )
     fields = {name: getattr(session, name) for name in WriteSession.__struct_fields__}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
+from io_core.bindings import renew_keys
 from io_core.errors import DeltaCATError, PlannerUnavailableError, TransactionError
 from planner_client.heartbeat import INTERVAL_S, heartbeating
 from planner_client.protocol.transactions import (
@@ -182,8 +183,18 @@ class Transaction:
         # Any: each endpoint has its own request.
         self._unsure = True
         request = msgspec.structs.replace(request, catalog=self.catalog)
-        self._info = self._calls.transport.call(endpoint, request)
+        told = self._calls.transport.call(endpoint, request)
+        self._info = self._without_keys(told)
         self._unsure = False
+
+    def _without_keys(self, told: TransactionInfo) -> TransactionInfo:
+        """What the planner told; keys that came along go to whoever reads and writes by them."""
+        renew_keys(told.refreshed_credentials or {}, self._calls.scope("read"))
+        for credentials in (told.refreshed_credentials_by_session or {}).values():
+            renew_keys(credentials, self._calls.scope("write"))
+        return msgspec.structs.replace(
+            told, refreshed_credentials=None, refreshed_credentials_by_session=None
+        )
 
     # --- its own life ---------------------------------------------------------------------------
 

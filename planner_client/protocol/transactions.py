@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from io_core.bindings import Credential
 from planner_client.protocol.endpoint import Endpoint, Request
 
 __all__ = [
@@ -71,7 +72,9 @@ class TransactionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `transaction_version` grows with each mutation and goes back with the next call.
     `bound_write_sessions` are the ids of sessions that become visible with it. `snapshot`, this
-    project's addition, is the place in the catalog's sequence that a commit made.
+    project's addition, is the place in the catalog's sequence that a commit made. A heartbeat brings
+    keys where data is in a store, filed as in plans and sessions: `refreshed_credentials` for what
+    was planned in it, `refreshed_credentials_by_session` for what its sessions write.
     """
 
     transaction_id: str
@@ -88,6 +91,8 @@ class TransactionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     finalized_at: int | None = None
     finalization_state: str | None = None
     snapshot: int | None = None
+    refreshed_credentials: dict[str, Credential] | None = None
+    refreshed_credentials_by_session: dict[str, dict[str, Credential]] | None = None
 
 
 BEGIN = Endpoint(

@@ -19,6 +19,7 @@ from planner_client.protocol.namespaces import (
     NamespaceExists,
 )
 from planner_client.protocol.tables import CreateTable, ListTables, TableSummary
+from planner_client.protocol.transactions import GET_TRANSACTION, GetTransaction
 from planner_client.protocol.writes import (
     GET_SESSION,
     CreateIfMissing,
@@ -171,6 +172,15 @@ def _session(call: Call) -> Iterator[Need]:
             _own_transaction(session.transaction_id, call)
 
 
+def _heartbeat_transaction(call: Call) -> Iterator[Need]:
+    """What it brings keys for: to read, and to write what its sessions are for; as of now."""
+    yield Need(None, _catalog(call))
+    asked = GetTransaction(transaction_id=call.request.transaction_id)
+    found = call.planner.call(GET_TRANSACTION, asked, caller=call.principal.user_id)
+    for session_id in found.bound_write_sessions:
+        yield Need(WRITER, Scope(call.catalog, *(call.planner.scope_of_session(session_id) or ())))
+
+
 def _commit_transaction(call: Call) -> Iterator[Need]:
     """What each call in it needed: what was granted then may have been revoked since."""
     for name, request in call.planner.asked_in_transaction(call.request.transaction_id):
@@ -217,7 +227,7 @@ RULES: dict[str, Rule] = {
     # Whose transaction it is counts besides, in every call within it.
     "begin_transaction": _needs(None, _catalog),
     "get_transaction": _anyone,
-    "heartbeat_transaction": _anyone,
+    "heartbeat_transaction": _heartbeat_transaction,
     "commit_transaction": _commit_transaction,
     "abort_transaction": _anyone,
     "create_user": _needs(ADMIN, _everywhere),

@@ -22,6 +22,7 @@ from io_core.model import OpenedSession, WriteSession
 from io_core.plan import ReadPlan
 from io_core.s3 import S3Settings, S3Store, ca_file
 from io_core.storage import Storage, is_s3
+from planner_client.protocol.transactions import TransactionInfo
 
 if TYPE_CHECKING:
     from planner_client.server.store import Store
@@ -198,11 +199,6 @@ class S3Place:
                 )
                 return ReadPlan(header, answer.files, credentials=self._credentials("read"))
             case WriteSession() if answer.status == "OPEN":
-                renewal = {
-                    "renewable": True,
-                    "refresh_endpoint": f"/v1/write-sessions/{answer.session_id}/heartbeat",
-                    "refresh_method": "POST",
-                }
                 return msgspec.structs.replace(
                     answer,
                     root_id=_NAME,
@@ -210,9 +206,25 @@ class S3Place:
                     binding_revision=self.binding.binding_revision,
                     available_storage_bindings={self.binding.binding_id: self.binding},
                     available_roots=self._roots(),
-                    credentials=self._credentials("write", **renewal),
+                    credentials=self._for_session(answer.session_id),
+                )
+            case TransactionInfo():
+                sessions = answer.bound_write_sessions
+                return msgspec.structs.replace(
+                    answer,
+                    refreshed_credentials=self._credentials("read"),
+                    refreshed_credentials_by_session={s: self._for_session(s) for s in sessions}
+                    or None,
                 )
         return answer
+
+    def _for_session(self, session_id: str) -> dict[str, Credential]:
+        renewal = {
+            "renewable": True,
+            "refresh_endpoint": f"/v1/write-sessions/{session_id}/heartbeat",
+            "refresh_method": "POST",
+        }
+        return self._credentials("write", **renewal)
 
     def _roots(self) -> dict[str, Any]:
         return {

@@ -103,7 +103,7 @@ _WRITES = frozenset(
 
 
 # Whose answers are about files that the caller is to read or write.
-_OF_FILES = frozenset({"plan", "stage", "heartbeat"})
+_OF_FILES = frozenset({"plan", "stage", "heartbeat", "heartbeat_transaction"})
 # Sessions alone, of which a crash of the machine may take the last: no table changes by them.
 _PASSING = frozenset({"stage", "heartbeat"})
 _LONGEST_OPERATION = 255

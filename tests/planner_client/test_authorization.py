@@ -14,6 +14,7 @@ from planner_client.protocol.auth import InitialGrant
 from planner_client.protocol.catalogs import HEALTH, HealthRequest
 from planner_client.protocol.endpoint import Endpoint, Request
 from planner_client.server.auth import AuthStore, Guard
+from planner_client.server.auth_store import By
 from planner_client.server.authorize import RULES
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.roles import Role, Scope
@@ -445,3 +446,19 @@ def test_what_was_revoked_meanwhile_is_not_committed(served: Served, what: str) 
     assert admin.read(**RUNS).equals(ROWS)
     assert not admin.table_exists(namespace="robots", table="new")
     assert admin.get_transaction(transaction.transaction_id).status == "RUNNING"
+
+
+def test_a_heartbeat_brings_nothing_to_those_who_lost_their_role(served: Served) -> None:
+    client = served.client("WRITER-table")
+    transaction = client.transaction()
+    client.catalog.stage(**RUNS, mode="append", transaction=transaction)
+    transaction.heartbeat()
+    served.store.grant("WRITER-table", Role.READER, SCOPES["table"], By("admin", "default"))
+    with pytest.raises(PermissionDeniedError, match="may not call heartbeat_transaction"):
+        transaction.heartbeat()
+    served.store.revoke("WRITER-table", SCOPES["table"])
+    plain = served.client("READER-table").transaction()
+    plain.heartbeat()
+    served.store.revoke("READER-table", SCOPES["table"])
+    with pytest.raises(PermissionDeniedError, match="may not call heartbeat_transaction"):
+        plain.heartbeat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,14 @@ from io_core.errors import CredentialsError
 from io_core.s3 import S3Settings
 from planner_client import Client
 from planner_client.protocol.plans import PLAN, PlanRequest
+from planner_client.protocol.transactions import (
+    BEGIN,
+    GET_TRANSACTION,
+    HEARTBEAT_TRANSACTION,
+    BeginTransaction,
+    GetTransaction,
+    HeartbeatTransaction,
+)
 from planner_client.protocol.writes import HEARTBEAT, STAGE, HeartbeatRequest, StageRequest
 from planner_client.server import places
 from planner_client.server.places import DataRoot
@@ -127,6 +136,56 @@ def test_a_writer_renews_by_keeping_its_session_open(tmp_path: Path, sts: str) -
     client.abort(session=session)
     with pytest.raises(Exception, match="is ABORTED"):
         refresh()
+
+
+def test_a_transactions_heartbeat_brings_keys_for_its_plans_and_sessions(
+    tmp_path: Path, sts: str
+) -> None:
+    planner = planner_of(tmp_path, sts)
+    tx = planner.call(BEGIN, BeginTransaction())
+    told = tx.transaction_id, tx.transaction_version
+    staged = planner.call(
+        STAGE,
+        StageRequest(
+            namespace="ns",
+            table="t",
+            mode="add",
+            transaction_id=told[0],
+            transaction_version=told[1],
+        ),
+    )
+    asked = HeartbeatTransaction(transaction_id=told[0], transaction_version=told[1])
+    beat = planner.call(HEARTBEAT_TRANSACTION, asked)
+    assert beat.refreshed_credentials == planned(planner).credentials
+    assert beat.refreshed_credentials_by_session == {staged.session_id: staged.credentials}
+    assert only(staged.credentials).secret_access_key not in repr(beat)
+    got = planner.call(GET_TRANSACTION, GetTransaction(transaction_id=told[0]))
+    assert got.refreshed_credentials is None
+
+
+def test_a_clients_readers_and_writers_take_the_keys_of_a_heartbeat(
+    tmp_path: Path, sts: str
+) -> None:
+    planner_of(tmp_path, sts)
+    client = Client(tmp_path / "catalog")
+    with client.transaction() as tx:
+        plan = client.catalog.plan(namespace="ns", table="t")
+        session = client.catalog.stage(namespace="ns", table="t", mode="add")
+        held = [s.storage.stores[0].credentials for s in (plan, session)]
+        for credentials in held:
+            credentials._keys = None
+        info = tx.heartbeat()
+        assert all(credentials._keys is not None for credentials in held)
+        # Keys stay where they are used.
+        assert pickle.loads(pickle.dumps(info)) == info
+        client.catalog.abort(session=session)
+
+
+def test_a_local_catalog_has_no_keys_to_bring(tmp_path: Path) -> None:
+    with Client(tmp_path / "catalog").transaction() as tx:
+        info = tx.heartbeat()
+    assert info.refreshed_credentials is None
+    assert info.refreshed_credentials_by_session is None
 
 
 def test_an_hours_old_session_of_the_process_does_not_keep_others_from_keys(

@@ -30,3 +30,20 @@ def merges_by_key(at: Place) -> None:
     at.write(pa.table({"id": [1, 2], "v": ["a", "b"]}), "t", mode="merge")
     at.write(pa.table({"id": [2], "v": ["B"]}), "t", mode="merge")
     assert at.rows("t") == [{"id": 1, "v": "a"}, {"id": 2, "v": "B"}]
+
+
+def goes_on_with_the_keys_that_a_transactions_heartbeat_brings(at: Place) -> None:
+    at.write(pa.table({"id": [1]}), "t")
+    with at.client.transaction() as tx:
+        plan = at.plan("t")
+        session = at.catalog.stage(namespace=at.namespace, table="t", mode="add", format="parquet")
+        before = plan.credentials, session.credentials
+        tx.heartbeat()
+        # Handed out anew, under the same names.
+        assert plan.credentials.keys() == before[0].keys()
+        assert session.credentials.keys() == before[1].keys()
+        assert plan.credentials is not before[0]
+        assert session.credentials is not before[1]
+        at.write(pa.table({"id": [2]}), "t", mode="add")
+        assert at.rows("t") == [{"id": 1}, {"id": 2}]
+    assert at.rows("t") == [{"id": 1}, {"id": 2}]
