@@ -6,12 +6,12 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from io_core import deletes
 from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
-from io_core.formats import FileRef, read_batches
+from io_core.formats import FileRef, Selection, read_pieces
+from io_core.lean_arrow import booleans
 from io_core.manifest import manifest_table
 from io_core.merge import MergeFile, living
 from io_core.predicate import Constant, bind, columns_of, restrict
@@ -31,6 +31,8 @@ __all__ = ["Merging", "execute", "read_plan", "result_schema"]
 
 # Any: one row of a plan's table of files.
 _File = dict[str, Any]
+# Rows of a file, and how many of its rows stand before them.
+_Numbered = tuple[int, pa.Table]
 
 # Keys of a partition that are kept between the merge and the rows.
 _KEPT_BYTES = 256 * 2**20
@@ -159,7 +161,8 @@ def _pieces(plan: ReadPlan, schema: pa.Schema, wanted: Predicate | None) -> Iter
         )
     if not plan.requires_merge:
         for row in _rows(plan):
-            yield from _read(plan, row, schema)
+            found = _read(plan, row, schema, Selection(schema, {}, wanted))
+            yield from (piece for _, piece in found)
         return
     for group in plan.groups():
         rows = _rows(group)
@@ -167,7 +170,8 @@ def _pieces(plan: ReadPlan, schema: pa.Schema, wanted: Predicate | None) -> Iter
             yield from Merging(group).read(schema, wanted)
             continue
         for row, mask in _known(plan, rows):
-            yield from _masked(_read(plan, row, schema), mask)
+            selection = Selection(schema, {}, wanted, mask)
+            yield from _masked(_read(plan, row, schema, selection), mask)
 
 
 def _has_delete_sets(rows: Sequence[_File]) -> bool:
@@ -229,69 +233,79 @@ class Merging:
         return living(files, keys, self._columns, order=order, matching=early)
 
     def read(self, schema: pa.Schema, wanted: Predicate | None) -> Iterator[pa.Table]:
-        """The rows that live; see `living`."""
+        """The rows that live; see `living`. Of those that `wanted` rules out some may be missing."""
         if all(self._by):
             return
         for file, mask in enumerate(self.living(wanted)):
             if mask.any():
-                yield from _masked(self._columns(file, schema.names), mask)
+                # Who lives is known: other columns than keys may rule rows out by now.
+                selection = Selection(schema, {}, wanted, mask)
+                yield from _masked(self._numbered(file, schema.names, selection), mask)
             self._kept.pop(file, None)
 
     def _columns(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """All rows of a file, piece by piece."""
+        return (piece for _, piece in self._numbered(file, columns))
+
+    def _numbered(
+        self, file: int, columns: Sequence[str], selection: Selection | None = None
+    ) -> Iterator[_Numbered]:
         kept = self._kept.get(file)
-        if kept is None and set(columns) == set(self._plan.merge_keys):
+        if kept is None and selection is None and set(columns) == set(self._plan.merge_keys):
             if self._keys_of is not None and not self._by[file]:
-                return self._keys_of(self._data[file])
+                return _counted(self._keys_of(self._data[file]))
             return self._keeping(file, columns)
         others = [c for c in columns if kept is None or c not in kept.column_names]
-        pieces = self._stored(file, others) if others or kept is None else iter([kept])
-        return pieces if kept is None else _beside(pieces, kept, columns)
+        if kept is None:
+            return self._stored(file, others, selection)
+        if not others:
+            return iter([(0, kept.select(columns))])
+        return _beside(self._stored(file, others, selection), kept, columns)
 
-    def _keeping(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def _keeping(self, file: int, columns: Sequence[str]) -> Iterator[_Numbered]:
         pieces: list[pa.Table] = []
-        for piece in self._stored(file, columns):
+        for first, piece in self._stored(file, columns):
             self._room -= piece.nbytes
             if self._room >= 0:
                 pieces.append(piece)
-            yield piece
+            yield first, piece
         if pieces and self._room >= 0:
             self._kept[file] = pa.concat_tables(pieces)
 
-    def _stored(self, file: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    def _stored(
+        self, file: int, columns: Sequence[str], selection: Selection | None = None
+    ) -> Iterator[_Numbered]:
         wanted = pa.schema([self._working[c] for c in columns])
         required = frozenset(self._by[file] or self._plan.merge_keys)
-        return _read(self._plan, self._rows[file], wanted, required)
+        return _read(self._plan, self._rows[file], wanted, selection, required)
+
+
+def _counted(pieces: Iterator[pa.Table]) -> Iterator[_Numbered]:
+    first = 0
+    for piece in pieces:
+        yield first, piece
+        first += len(piece)
 
 
 def _beside(
-    pieces: Iterator[pa.Table], kept: pa.Table, columns: Sequence[str]
-) -> Iterator[pa.Table]:
+    pieces: Iterator[_Numbered], kept: pa.Table, columns: Sequence[str]
+) -> Iterator[_Numbered]:
     """Pieces of a file with the columns of it that were kept."""
-    start = 0
-    for piece in pieces:
-        beside = kept.slice(start, len(piece))
-        start += len(piece)
+    for first, piece in pieces:
+        beside = kept.slice(first, len(piece))
         sources = [piece if c in piece.column_names else beside for c in columns]
         held = [source.column(c) for source, c in zip(sources, columns, strict=True)]
-        yield pa.table(held, names=list(columns))
+        yield first, pa.table(held, names=list(columns))
 
 
-def _masked(pieces: Iterator[pa.Table], mask: Mask | None) -> Iterator[pa.Table]:
+def _masked(pieces: Iterator[_Numbered], mask: Mask | None) -> Iterator[pa.Table]:
     """The rows that live."""
-    start = 0
-    for piece in pieces:
-        part = None if mask is None else mask[start : start + len(piece)]
-        start += len(piece)
+    for first, piece in pieces:
+        part = None if mask is None else mask[first : first + len(piece)]
         if part is None or part.all():
             yield piece
         elif part.any():
-            yield piece.filter(_booleans(part))
-
-
-def _booleans(mask: Mask) -> pa.Array:
-    """A mask as Arrow has it. Not by pa.array(), for whose first call pyarrow imports pandas."""
-    bits = np.packbits(mask, bitorder="little")
-    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, pa.py_buffer(bits)])
+            yield piece.filter(booleans(part))
 
 
 def _rows(plan: ReadPlan) -> list[_File]:
@@ -337,10 +351,16 @@ def _delete_columns(plan: ReadPlan, row: _File) -> tuple[str, ...]:
 
 
 def _read(
-    plan: ReadPlan, row: _File, schema: pa.Schema, required: frozenset[str] = frozenset()
-) -> Iterator[pa.Table]:
-    """Columns of a file batch by batch, as the table has them."""
+    plan: ReadPlan,
+    row: _File,
+    schema: pa.Schema,
+    wanted: Selection | None = None,
+    required: frozenset[str] = frozenset(),
+) -> Iterator[_Numbered]:
+    """Columns of a file batch by batch, as the table has them, and how many rows stand before each."""
     writer = plan.writer_schema(row["schema_id"])
+    if wanted is not None:
+        wanted = wanted._replace(names=names_in_file(wanted.schema, writer))
     file = FileRef(
         path=row["path"],
         content_type=row["content_type"],
@@ -349,9 +369,10 @@ def _read(
         plan=repr(plan),
         schema=plan.schema if writer is None else writer,
         rows=None if row["first_row"] is None else range(row["first_row"], row["end_row"]),
+        wanted=wanted,
     )
     names = {theirs: ours for ours, theirs in names_in_file(schema, writer).items()}
-    for stored in read_batches(file, list(names), storage=plan.storage):
+    for first, stored in read_pieces(file, list(names), storage=plan.storage):
         piece = stored.rename_columns([names[c] for c in stored.column_names])
         for name, value in row[_OF_PARTITION].items():
             if name in schema.names and name not in piece.column_names:
@@ -363,6 +384,6 @@ def _read(
         if not piece.num_rows:
             continue
         try:
-            yield align(piece, schema)
+            yield first, align(piece, schema)
         except SchemaValidationError as error:
             raise SchemaValidationError(f"{plan!r}: file {file.path}: {error}") from None

@@ -1,13 +1,27 @@
-"""How does a process of ours start Arrow without pandas, which it has no use for?"""
+"""How is Arrow used without pandas, which it imports, wherever it is, for the first value it makes?
+
+That import takes a second and some 60 MB. `pa.array` and `pa.scalar` do it; an array made of its
+buffers does not.
+"""
 
 from __future__ import annotations
 
 import importlib.abc
 import sys
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
-__all__ = ["spare_pandas"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+# What stands for a value, without a word of its type.
+_Value = bool | int | float | str | bytes
+
+__all__ = ["booleans", "lean_array", "lean_scalar", "spare_pandas"]
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -20,12 +34,86 @@ class _NoPandas(importlib.abc.MetaPathFinder):
 
 
 def spare_pandas() -> None:
-    """Keep Arrow from importing pandas, which it does for the first array wherever pandas is.
-
-    That would take the first commit or the first row a second or two, and the process some 60 MB
-    for ever. Only for a process that is ours alone: Arrow looks once.
-    """
+    """Keep Arrow from importing pandas. Only for a process that is ours alone: Arrow looks once."""
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)
     pa.array([0])
     sys.meta_path.remove(finder)
+
+
+def booleans(mask: npt.NDArray[np.bool_]) -> pa.Array:
+    """A mask as Arrow has it."""
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, _bits(mask)])
+
+
+def lean_array(values: Sequence[_Value | None], dtype: pa.DataType) -> pa.Array:
+    """An array of a flat type, made of what its memory holds.
+
+    Args:
+        values: Of times and dates the integers that stand for them, of decimals the digits without
+            the point; None is null.
+        dtype: No view, dictionary or half float.
+
+    Raises:
+        OverflowError: A value that the type has no place for.
+        ValueError: Bytes of another length than those of the type.
+
+    Example:
+        >>> lean_array([150, None], pa.decimal128(4, 2)).to_pylist()
+        [Decimal('1.50'), None]
+        >>> lean_array(["a", "bc"], pa.string()).to_pylist()
+        ['a', 'bc']
+    """
+    there = np.fromiter((v is not None for v in values), np.bool_, len(values))
+    valid = None if there.all() else _bits(there)
+    return pa.Array.from_buffers(dtype, len(values), [valid, *_memory(values, dtype)])
+
+
+def lean_scalar(value: _Value, dtype: pa.DataType) -> pa.Scalar:
+    """One value of a flat type; see `lean_array`.
+
+    Example:
+        >>> lean_scalar(1, pa.date32())
+        <pyarrow.Date32Scalar: datetime.date(1970, 1, 2)>
+    """
+    return lean_array([value], dtype)[0]
+
+
+def _memory(values: Sequence[_Value | None], dtype: pa.DataType) -> list[pa.Buffer]:
+    t = pa.types
+    if t.is_boolean(dtype):
+        return [_bits(np.fromiter(map(bool, values), np.bool_, len(values)))]
+    if t.is_floating(dtype):
+        plain = [0.0 if v is None else v for v in values]
+        return [pa.py_buffer(np.array(plain, np.dtype(f"f{dtype.byte_width}")))]
+    if t.is_decimal(dtype):
+        width = dtype.byte_width
+        numbers = [0 if v is None else int(v) for v in values]
+        return [pa.py_buffer(b"".join(n.to_bytes(width, "little", signed=True) for n in numbers))]
+    if _holds_bytes(dtype):
+        parts = [v.encode() if isinstance(v, str) else v or b"" for v in values]
+        return _strings([p for p in parts if isinstance(p, bytes)], dtype)
+    kind = "u" if t.is_unsigned_integer(dtype) else "i"
+    whole = [0 if v is None else v for v in values]
+    return [pa.py_buffer(np.array(whole, np.dtype(f"{kind}{dtype.byte_width}")))]
+
+
+def _holds_bytes(dtype: pa.DataType) -> bool:
+    t = pa.types
+    small = t.is_string(dtype) or t.is_binary(dtype) or t.is_fixed_size_binary(dtype)
+    return bool(small or t.is_large_string(dtype) or t.is_large_binary(dtype))
+
+
+def _strings(parts: list[bytes], dtype: pa.DataType) -> list[pa.Buffer]:
+    body = pa.py_buffer(b"".join(parts))
+    if pa.types.is_fixed_size_binary(dtype):
+        if any(len(part) not in {0, dtype.byte_width} for part in parts):
+            raise ValueError(f"bytes of another length are no {dtype}")
+        return [pa.py_buffer(b"".join(part or bytes(dtype.byte_width) for part in parts))]
+    large = pa.types.is_large_string(dtype) or pa.types.is_large_binary(dtype)
+    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64 if large else np.int32)
+    return [pa.py_buffer(ends), body]
+
+
+def _bits(mask: npt.NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(mask, bitorder="little"))

@@ -12,7 +12,14 @@ import pyarrow as pa
 
 from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
 from io_core.formats import avro, feather, json, lance, orc, parquet
-from io_core.formats.content import CONTENT_TYPES, FileRef, content_type_of, file_name
+from io_core.formats.content import (
+    CONTENT_TYPES,
+    FileRef,
+    Selection,
+    Skipped,
+    content_type_of,
+    file_name,
+)
 from io_core.formats.delimited import DIALECTS
 from io_core.formats.held import restored, without_columns
 from io_core.formats.statistics import count_columns, nan_counts
@@ -28,10 +35,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTENT_TYPES",
     "FileRef",
+    "Selection",
     "content_type_of",
     "file_name",
     "read",
     "read_batches",
+    "read_pieces",
     "schema_of_file",
     "write",
 ]
@@ -40,7 +49,7 @@ __all__ = [
 class _Room(NamedTuple):
     """What one format's module does."""
 
-    batches: Callable[[FileRef, Sequence[str] | None, Storage], Iterator[pa.Table]]
+    batches: Callable[[FileRef, Sequence[str] | None, Storage], Iterator[pa.Table | Skipped]]
     write: Callable[..., None]
     schema_of: Callable[[str, Storage], pa.Schema | None]
 
@@ -82,6 +91,13 @@ def _room(content_type: str) -> _Room:
 def read_batches(
     file: FileRef, columns: Sequence[str] | None = None, *, storage: Storage = LOCAL
 ) -> Iterator[pa.Table]:
+    """Read some columns of one file piece by piece, in row order; see `read_pieces`."""
+    return (piece for _, piece in read_pieces(file, columns, storage=storage))
+
+
+def read_pieces(
+    file: FileRef, columns: Sequence[str] | None = None, *, storage: Storage = LOCAL
+) -> Iterator[tuple[int, pa.Table]]:
     """Read some columns of one file piece by piece, in row order; columns it lacks are left out.
 
     A piece is a record batch, or in text some ten thousand rows: memory does not grow with the
@@ -90,9 +106,12 @@ def read_batches(
     promised is noticed as they come; that they are fewer, at the end.
 
     Args:
-        file: Which file.
+        file: Which file. Of what it says to be of use all is read, and maybe more.
         columns: Top-level column names, in the result's order; None means all.
         storage: How it is reached.
+
+    Returns:
+        Each piece and how many of the rows that were asked for stand before it.
 
     Raises:
         DataFileError: Missing, damaged, or of another number of rows.
@@ -105,11 +124,13 @@ def read_batches(
         raise UnsupportedError(f"data file {file.path} can only be read from its first row on")
     try:
         for piece in room.batches(file, columns, storage):
+            first = seen
             seen += piece.num_rows
             if expected is not None and seen > expected:
                 problem = f"has {seen} rows or more instead of {expected}"
                 raise DataFileError.of(file.path, problem, file.plan)
-            yield restored(piece, file.schema)
+            if not isinstance(piece, Skipped):
+                yield first, restored(piece, file.schema)
     except (DataFileError, SchemaValidationError, UnsupportedError):
         raise
     except FileNotFoundError:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from io_core.errors import UnsupportedError, nearest
 
-__all__ = ["CONTENT_TYPES", "ContentType", "FileRef", "content_type_of", "file_name"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from io_core.predicate import Predicate
+    from io_core.prune import Mask
+
+__all__ = [
+    "CONTENT_TYPES",
+    "ContentType",
+    "FileRef",
+    "Selection",
+    "Skipped",
+    "content_type_of",
+    "file_name",
+]
 
 
 class ContentType(msgspec.Struct, frozen=True):
@@ -52,6 +67,28 @@ _BY_NAME = {name: kind for kind in CONTENT_TYPES.values() for name in (kind.name
 _ENDINGS = {"gzip": ".gz", "bzip2": ".bz2"}
 
 
+class Selection(NamedTuple):
+    """Which of a file's rows are of use; a format may leave others out, and need not.
+
+    Attributes:
+        schema: The table's columns that the predicate names, in the types that it was bound to.
+        names: What the file calls them, as far as it may have them.
+        predicate: Bound: what the rows are to match. Nothing merges with them any more.
+        live: (rows,) bool: which of the rows that are read live; None means all.
+    """
+
+    schema: pa.Schema
+    names: Mapping[str, str]
+    predicate: Predicate | None = None
+    live: Mask | None = None
+
+
+class Skipped(NamedTuple):
+    """In the place of a piece of a file: rows that were left out."""
+
+    num_rows: int
+
+
 class FileRef(msgspec.Struct, frozen=True):
     """One data file, as far as a reader has to know it.
 
@@ -64,6 +101,7 @@ class FileRef(msgspec.Struct, frozen=True):
         schema: The types that columns are to have, by name: text is read by them, and what a
             format can only hold as another type comes back as it was. None: as the file has them.
         rows: Which rows to read of a Parquet file, by their numbers; None means all.
+        wanted: Which of them are of use; None means all.
     """
 
     path: str
@@ -73,6 +111,7 @@ class FileRef(msgspec.Struct, frozen=True):
     plan: str = "no plan"
     schema: pa.Schema | None = None
     rows: range | None = None
+    wanted: Selection | None = None
 
     @property
     def encoding(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -10,17 +9,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from io_core.errors import SchemaValidationError
+from io_core.formats.content import Skipped
 from io_core.formats.encoding import open_random
 from io_core.formats.held import in_held_types, restored, without_columns
 from io_core.formats.parts import any_part
-from io_core.literal import dump_literal, kind_of
+from io_core.formats.row_groups import chunks_of, known_bounds, null_counts, runs_of
+from io_core.literal import dump_literal, kind_of, ordinal
 from io_core.model import ColumnStats, WriteEntry
 from io_core.storage import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from io_core.formats.content import FileRef
+    from io_core.formats.row_groups import Run
     from io_core.storage import Storage
 
 __all__ = [
@@ -67,7 +69,9 @@ def _is_kept(dtype: pa.DataType) -> bool:
     return not any_part(dtype, _is_odd)
 
 
-def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> Iterator[pa.Table]:
+def batches(
+    file: FileRef, columns: Sequence[str] | None, storage: Storage
+) -> Iterator[pa.Table | Skipped]:
     """Read some columns piece by piece; see `io_core.formats.read_batches`."""
     with (
         open_random(file, storage) as stored,
@@ -76,45 +80,41 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
         schema = opened.schema_arrow
         found = schema.names if columns is None else [c for c in columns if c in schema.names]
         rows = range(opened.metadata.num_rows) if file.rows is None else file.rows
-        groups, first = _groups_of(opened.metadata, rows)
+        runs = runs_of(opened.metadata, schema, rows, file.wanted)
         if not found:
-            yield without_columns(len(rows))
+            yield from (
+                without_columns(len(r.rows)) if r.groups else Skipped(len(r.rows)) for r in runs
+            )
             return
         stored_types = pa.schema([schema.field(c) for c in found])
         # Not empty_table(), whose arrays would have pyarrow import pandas.
         yield pa.Table.from_batches([], stored_types)
         # pyarrow 25 does not read null ones as such, and statistics do not tell where there are any.
-        fixed = any_part(pa.struct(list(stored_types)), pa.types.is_fixed_size_list)
-        threaded = len(rows) * len(found) >= _THREADED_VALUES
-        if not fixed:
+        if not any_part(pa.struct(list(stored_types)), pa.types.is_fixed_size_list):
             coded = [f.name for f in stored_types if any_part(f.type, pa.types.is_dictionary)]
-            batches = opened.iter_batches(
-                ROW_GROUP_ROWS, row_groups=groups, columns=found, use_threads=threaded
-            )
-            for piece in _within(batches, first, rows):
-                # A name with dots also matches inside structs: keep what was asked for.
-                yield _sound(piece.select(found), coded)
+            for piece in _pieces(opened, found, runs):
+                yield piece if isinstance(piece, Skipped) else _sound(piece, coded)
             return
         metadata = _without_arrow_schema(stored)
         with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
-            batches = plain.iter_batches(
-                ROW_GROUP_ROWS, row_groups=groups, columns=found, use_threads=threaded
-            )
-            for piece in _within(batches, first, rows):
-                yield _restored(piece.select(found), schema)
+            for piece in _pieces(plain, found, runs):
+                yield piece if isinstance(piece, Skipped) else _restored(piece, schema)
 
 
-def _groups_of(metadata: pq.FileMetaData, rows: range) -> tuple[list[int], int]:
-    """The row groups that hold some rows, and the number of the first row in them."""
-    found: list[int] = []
-    start, first = 0, rows.start
-    for group in range(metadata.num_row_groups):
-        end = start + metadata.row_group(group).num_rows
-        if start < rows.stop and end > rows.start:
-            first = first if found else start
-            found.append(group)
-        start = end
-    return found, first
+def _pieces(
+    opened: pq.ParquetFile, columns: list[str], runs: Iterable[Run]
+) -> Iterator[pa.Table | Skipped]:
+    for run in runs:
+        if not run.groups:
+            yield Skipped(len(run.rows))
+            continue
+        threaded = len(run.rows) * len(columns) >= _THREADED_VALUES
+        batches = opened.iter_batches(
+            ROW_GROUP_ROWS, row_groups=run.groups, columns=columns, use_threads=threaded
+        )
+        for piece in _within(batches, run.first, run.rows):
+            # A name with dots also matches inside structs: keep what was asked for.
+            yield piece.select(columns)
 
 
 def _within(batches: Iterator[pa.RecordBatch], first: int, rows: range) -> Iterator[pa.Table]:
@@ -270,11 +270,9 @@ def entry_from(
 ) -> WriteEntry:
     """The same from a footer that was read before; see `entry_of`."""
     metadata, counted = footer.metadata, nan_counts or {}
-    # A column inside of another has a longer path than name, and may share the path of a dotted name.
-    leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
-    chunks = {leaf.path: i for i, leaf in enumerate(leaves) if leaf.path == leaf.name}
+    chunks = chunks_of(metadata)
     stats = {
-        field.name: _column_stats(metadata, chunks[field.name], field.type, counted.get(field.name))
+        field.name: _column_stats(footer, chunks[field.name], field, counted.get(field.name))
         for field in schema
         if field.name in chunks and kind_of(field.type) != "other"
     }
@@ -290,61 +288,21 @@ def entry_from(
 
 
 def _column_stats(
-    metadata: pq.FileMetaData, index: int, dtype: pa.DataType, nan_count: int | None
+    footer: Footer, index: int, field: pa.Field, nan_count: int | None
 ) -> ColumnStats:
+    metadata = footer.metadata
     groups = [
         metadata.row_group(g).column(index).statistics
         for g in range(metadata.num_row_groups)
         if metadata.row_group(g).num_rows
     ]
-    nulls = [s.null_count if s is not None and s.has_null_count else None for s in groups]
-    null_count = None if None in nulls else sum(n for n in nulls if n is not None)
+    nulls = null_counts(groups)
+    null_count = None if nulls.null_count else sum(nulls.to_pylist())
     # One row group without bounds leaves the file without them, unless all its values are null.
     bounded = [s for s in groups if s is None or not (s.has_null_count and s.num_values == 0)]
-    low = high = None
-    if bounded and all(s is not None and s.has_min_max for s in bounded):
-        column = metadata.schema.column(index)
-        lows = [_bound(s, column, dtype, "min") for s in bounded]
-        highs = [_bound(s, column, dtype, "max") for s in bounded]
-        if None not in lows and None not in highs:
-            low, high = dump_literal(min(lows, key=_order)), dump_literal(max(highs, key=_order))
-    return ColumnStats(low, high, null_count, nan_count)
-
-
-def _order(value: Any) -> Any:
-    # Any: a Scalar of one column, as the Python value that sorts like it, nanoseconds included.
-    temporal = kind_of(value.type) in ("date", "time", "timestamp", "duration")
-    return value.value if temporal else value.as_py()
-
-
-def _bound(stats: Any, column: Any, dtype: pa.DataType, side: str) -> pa.Scalar | None:
-    # Any: pyarrow's footer objects have no types.
-    """One bound in the table's type; None where it cannot be read without loss."""
-    try:
-        if kind_of(dtype) in ("date", "time", "timestamp", "duration"):
-            physical = _physical(column, dtype)
-            width = pa.int32() if physical.bit_width == 32 else pa.int64()
-            return pa.scalar(getattr(stats, f"{side}_raw"), width).cast(physical).cast(dtype)
-        value = getattr(stats, side)
-        if isinstance(value, float) and value != value:
-            return None
-        return pa.scalar(value, dtype)
-    except (pa.ArrowException, UnicodeDecodeError, OverflowError, TypeError, ValueError):
-        return None
-
-
-def _physical(column: Any, dtype: pa.DataType) -> pa.DataType:
-    # Any: as above.
-    """The Arrow type whose integers are what the file stores, for a temporal column."""
-    logical = json.loads(column.logical_type.to_json())
-    unit = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}.get(
-        logical.get("timeUnit", ""), "ms"
-    )
-    match kind_of(dtype):
-        case "date":
-            return pa.date32()
-        case "time":
-            return pa.time32(unit) if unit == "ms" else pa.time64(unit)
-        case "timestamp":
-            return pa.timestamp(unit, dtype.tz)
-    return dtype
+    column, stored = metadata.schema.column(index), footer.schema.field(field.name).type
+    lows, highs = (known_bounds(bounded, column, stored, field.type, s) for s in ("min", "max"))
+    if not bounded or lows.null_count or highs.null_count:
+        return ColumnStats(None, None, null_count, nan_count)
+    low, high = min(lows, key=ordinal), max(highs, key=ordinal)
+    return ColumnStats(dump_literal(low), dump_literal(high), null_count, nan_count)
