@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -15,16 +16,27 @@ from io_core.errors import DataFileError
 from io_core.storage import is_s3, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from io_core.plan import ReadPlan
     from io_core.storage import Storage
 
 __all__ = ["check_files", "looking_at"]
 
+
+class _Listed(NamedTuple):
+    """A file on a disk that was whole: when its directory had last changed, and how long that will do."""
+
+    size: int
+    folder: str
+    changed_ns: int
+    until_ns: int
+
+
 # Files that were whole: on disks what tells that they are as they were, on S3 until when that is
 # taken for granted. Data files never change; those that do were changed by accident.
 _WHOLE: dict[str, tuple[int, int]] = {}
+_LISTED: dict[str, _Listed] = {}
 _MOST_REMEMBERED = 1_000_000
 _TRUSTED_NS = 300 * 10**9
 # Clocks of file systems are coarse: a file could change twice within one tick.
@@ -59,8 +71,9 @@ def check_files(plan: ReadPlan) -> None:
 
     Engines' own errors do not name the file, let alone the plan. Looked at are a file's size, and of
     Parquet its last eight bytes; of a file that was whole before in this process, and has not changed
-    since, its size alone. On S3 it is a request a file, some at a time, and none within five
-    minutes of the last.
+    since, its size alone. Of large plans not even that within five minutes of the last look, while no
+    file came to its directory, or went. On S3 it is a request a file, some at a time, and none within
+    five minutes of the last.
 
     Raises:
         DataFileError: A file is missing, has another size, or does not end as Parquet does; names
@@ -70,6 +83,7 @@ def check_files(plan: ReadPlan) -> None:
     now = time.time_ns()
     if len(_WHOLE) > _MOST_REMEMBERED:
         _WHOLE.clear()
+        _LISTED.clear()
     local = [_File(local_path(path), size, kind) for path, size, kind in files if not is_s3(path)]
     stored = [_File(*file) for file in files if is_s3(file[0])] if len(local) < len(files) else []
     for path, problem in itertools.chain(
@@ -79,17 +93,47 @@ def check_files(plan: ReadPlan) -> None:
 
 
 def _local_problems(files: list[_File], now: int) -> Iterator[tuple[str, str]]:
+    changed = functools.cache(_changed)
+    folders: list[str] = []
+    if len(files) >= _FEW:
+        files = [file for file in files if not _is_listed(file, changed, now)]
+        folders = [os.path.dirname(file.path) for file in files]
+        for folder in folders:
+            changed(folder)
     # One call, in which other threads go on.
     infos = fs.LocalFileSystem().get_file_info([file.path for file in files])
-    for file, info in zip(files, infos, strict=True):
+    for file, info, folder in itertools.zip_longest(files, infos, folders):
         found = info.size, info.mtime_ns
-        if _WHOLE.get(file.path) == found and file.content_length in (0, found[0]):
-            continue
-        problem = _problem(*file)
-        if problem:
-            yield file.path, problem
-        elif found[0] is not None and found[1] < now - _SETTLED_NS:
+        if _WHOLE.get(file.path) != found or file.content_length not in (0, found[0]):
+            problem = _problem(*file)
+            if problem:
+                yield file.path, problem
+                continue
+            if found[0] is None or found[1] >= now - _SETTLED_NS:
+                continue
             _WHOLE[file.path] = found
+        if folder is not None and changed(folder) < now - _SETTLED_NS:
+            until = now + _TRUSTED_NS
+            _LISTED[file.path] = _Listed(found[0], folder, changed(folder), until)
+
+
+def _changed(folder: str) -> int:
+    """When a directory last changed; where that cannot be told, now."""
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return time.time_ns()
+
+
+def _is_listed(file: _File, changed: Callable[[str], int], now: int) -> bool:
+    """Whether a file was whole lately, and its directory is as it was then."""
+    found = _LISTED.get(file.path)
+    return (
+        found is not None
+        and now < found.until_ns
+        and file.content_length in (0, found.size)
+        and changed(found.folder) == found.changed_ns
+    )
 
 
 def _problem(path: str, size: int, kind: str) -> str | None:

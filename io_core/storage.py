@@ -224,7 +224,7 @@ def is_s3(location: str) -> bool:
         >>> is_s3("s3a://bucket/a.parquet"), is_s3("/data/a.parquet")
         (True, False)
     """
-    return location.partition("://")[0] in SCHEMES and "://" in location
+    return "://" in location and location.partition("://")[0] in SCHEMES
 
 
 def local_path(location: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import random
-import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -22,7 +23,7 @@ from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM, PlanRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.server.planner import EmbeddedPlanner
@@ -73,7 +74,7 @@ class InProcessTransport:
 
 
 class _Held(NamedTuple):
-    """What a thread keeps: connections of one process, and the environment's settings for them."""
+    """What is kept for the next call: a connection of one process, and the environment's settings."""
 
     pid: int
     session: requests.Session
@@ -81,7 +82,7 @@ class _Held(NamedTuple):
 
 
 class HttpTransport:
-    """A planner behind a URL. Threads share it; each keeps its own connections.
+    """A planner behind a URL. Threads share it, and its connections, one call at a time each.
 
     Reads, plans, heartbeats, aborts, and mutations that name their operation are sent again, up to four times within a
     minute, when the planner cannot be reached or says that it is busy; other calls are sent once.
@@ -115,8 +116,9 @@ class HttpTransport:
         self._sleep = sleep
         self._clock = clock
         self._agent = f"deltacat-sources/{installed_version('deltacat-sources')}"
-        self._local = threading.local()
-        # Of all threads: closing means them all.
+        # Those that no call uses. Not one per thread: engines ask from new threads.
+        self._idle: deque[_Held] = deque()
+        # In use or not: closing means them all.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
@@ -178,25 +180,31 @@ class HttpTransport:
             return Page(answer, response.headers.get(NEXT_PAGE))  # type: ignore[return-value]  # Res is a list here
         return answer
 
-    def _session(self) -> tuple[requests.Session, dict[str, Any]]:
-        """This thread's session, and what the environment says of proxies and certificates."""
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[_Held]:
+        """A connection that is the caller's alone: the one used last, or a new one."""
         # A forked child must not share its parent's sockets.
-        held = self._held()
-        if held is None or held.pid != os.getpid():
-            session = requests.Session()
-            session.headers["User-Agent"] = self._agent
-            session.headers.update(self._headers)
-            # Asked once: for every request it would cost a third of it. And a .netrc would take the
-            # place of the token.
-            found = session.merge_environment_settings(self.url, {}, None, self._verify, None)
-            session.trust_env = False
-            self._sessions.add(session)
-            held = self._local.held = _Held(os.getpid(), session, dict(found))
-        return held.session, held.settings
+        held = None
+        while held is None or held.pid != os.getpid():
+            try:
+                held = self._idle.pop()
+            except IndexError:
+                held = self._connection()
+        try:
+            yield held
+        finally:
+            self._idle.append(held)
 
-    def _held(self) -> _Held | None:
-        found: _Held | None = getattr(self._local, "held", None)
-        return found
+    def _connection(self) -> _Held:
+        session = requests.Session()
+        session.headers["User-Agent"] = self._agent
+        session.headers.update(self._headers)
+        # Asked once: for every request it would cost a third of it. And a .netrc would take the
+        # place of the token.
+        found = session.merge_environment_settings(self.url, {}, None, self._verify, None)
+        session.trust_env = False
+        self._sessions.add(session)
+        return _Held(os.getpid(), session, dict(found))
 
     def _send(self, attempts: int, method: str, url: str, **request: Any) -> requests.Response:
         # Any: requests' own keyword arguments.
@@ -206,15 +214,15 @@ class HttpTransport:
             spread = random.uniform(0.5, 1)  # noqa: S311  # not a secret
             wait_s = spread * min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1))
             try:
-                session, settings = self._session()
-                response = session.request(
-                    method,
-                    url,
-                    timeout=self._timeout_s,
-                    allow_redirects=self._follow_redirects,
-                    **settings,
-                    **request,
-                )
+                with self._connected() as held:
+                    response = held.session.request(
+                        method,
+                        url,
+                        timeout=self._timeout_s,
+                        allow_redirects=self._follow_redirects,
+                        **held.settings,
+                        **request,
+                    )
             except requests.RequestException as error:
                 if attempt == attempts or self._clock() + wait_s > ends:
                     raise PlannerUnavailableError(

@@ -418,6 +418,42 @@ def test_headers_are_sent_with_every_request() -> None:
     )  # fmt: skip
 
 
+def test_calls_from_new_threads_take_the_connection_that_others_left() -> None:
+    ports: list[int] = []
+    together = threading.Barrier(2, timeout=60)
+
+    class Handler(Answer):
+        protocol_version = "HTTP/1.1"
+        answers = [HEALTHY]  # noqa: RUF012
+        seen: list[dict[str, str]] = []  # noqa: RUF012
+
+        def do_GET(self) -> None:  # noqa: N802  # the base class's name
+            ports.append(self.client_address[1])
+            if self.headers.get("X-Wait"):
+                together.wait()
+            super().do_GET()
+
+    def threads(client: Client, *, at_once: int) -> int:
+        ports.clear()
+        for _ in range(4 // at_once):
+            asking = [threading.Thread(target=client.health) for _ in range(at_once)]
+            for thread in asking:
+                thread.start()
+            for thread in asking:
+                thread.join(60)
+        return len(set(ports))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with Client(url) as client, Client(url, headers={"X-Wait": "1"}) as waiting:
+            found = threads(client, at_once=1), threads(waiting, at_once=2)
+        server.shutdown()
+        thread.join(60)
+    assert found == (1, 2)
+
+
 def test_a_session_travels_with_all_of_its_fields(client: Client) -> None:
     session = client.catalog.stage(**WHERE)
     again = msgspec.json.decode(msgspec.json.encode(session.info), type=WriteSession)
