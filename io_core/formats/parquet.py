@@ -13,6 +13,7 @@ from io_core.formats.content import Skipped
 from io_core.formats.encoding import open_random
 from io_core.formats.held import in_held_types, restored, without_columns
 from io_core.formats.parts import any_part
+from io_core.formats.pool import opened as open_rows
 from io_core.formats.row_groups import chunks_of, known_bounds, null_counts, runs_of
 from io_core.literal import dump_literal, kind_of, ordinal
 from io_core.model import ColumnStats, WriteEntry
@@ -75,7 +76,7 @@ def batches(
     """Read some columns piece by piece; see `io_core.formats.read_batches`."""
     with (
         open_random(file, storage) as stored,
-        pq.ParquetFile(stored, page_checksum_verification=True) as opened,
+        open_rows(stored) as opened,
     ):
         schema = opened.schema_arrow
         found = schema.names if columns is None else [c for c in columns if c in schema.names]
@@ -96,7 +97,7 @@ def batches(
                 yield piece if isinstance(piece, Skipped) else _sound(piece, coded)
             return
         metadata = _without_arrow_schema(stored)
-        with pq.ParquetFile(stored, metadata=metadata, page_checksum_verification=True) as plain:
+        with open_rows(stored, metadata) as plain:
             for piece in _pieces(plain, found, runs):
                 yield piece if isinstance(piece, Skipped) else _restored(piece, schema)
 
