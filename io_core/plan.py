@@ -170,6 +170,7 @@ class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     # Any: JSON, as other planners tell it; here and below.
     episode_index: dict[str, Any] | None = None
     shard_manifest: dict[str, Any] | None = None
+    available_recipes: list[Any] | None = None
     replication_status: dict[str, Any] | None = None
 
 
@@ -313,12 +314,12 @@ class ReadPlan:
 
     @property
     def shard_manifest(self) -> dict[str, Any] | None:
-        """Where the shards of the recipe are that was asked for."""
+        """Where the shards of the recipe are that was asked for; None where it has none."""
         return self.header.shard_manifest
 
     @property
     def preferred_root_used(self) -> bool | None:
-        """Whether all paths are of the root that was preferred; None where the planner has no roots."""
+        """Whether all paths are of the root that was preferred; None where none was."""
         return self.header.preferred_root_used
 
     @property

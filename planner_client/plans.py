@@ -77,9 +77,11 @@ class Plans(Resource):
             include_stats: Whether files carry column statistics.
             include_column_stats: The same.
             include_files: False asks for totals, schema and snapshot alone.
-            preferred_root: A replica whose paths to take, if all of the table is there.
+            preferred_root: The data root whose paths to take, if all of the table is there; the plan's
+                `preferred_root_used` says whether it is, and otherwise paths are of the first root.
             root: The same.
-            recipe_hash: Which shard manifest to name, at planners of training data.
+            recipe_hash: Which shard manifest to name. This project's planner builds none: its plans'
+                `shard_manifest` is None then, and their header's `available_recipes` empty.
             since: A snapshot: plan the files that were added after it.
             since_as_of: Nanoseconds since the epoch: plan the files that were added from then on.
             delete_sets: Whether the plan is to carry files' dead rows, for readers that leave them out.

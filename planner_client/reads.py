@@ -70,7 +70,7 @@ class Reads(Plans):
             columns: The result's columns, in order; None means all.
             limit: Most rows to return, counted after merge and filter. Daft and Ray return any.
             offset: Rows to leave out before those.
-            preferred_root: A replica whose paths to take, if all of the table is there.
+            preferred_root: The data root whose files to read, if all of the table is there.
             root: The same.
             transaction: See `Client.transaction`.
             catalog: None means the client's own.

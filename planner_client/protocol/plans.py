@@ -16,8 +16,10 @@ ARROW_STREAM = "application/vnd.apache.arrow.stream"
 class PlanRequest(Request, frozen=True, kw_only=True):
     """What to plan.
 
-    `max_files` and `file_offset` page the plan's files. `preferred_root` asks for the files of a
-    replica, `recipe_hash` for a shard manifest: this planner has neither, others may.
+    `max_files` and `file_offset` page the plan's files. `preferred_root` asks for paths of that data
+    root, if all files are there, and the plan's `preferred_root_used` says whether they are: here there
+    is one root, `data`, and no replica. `recipe_hash` asks for a shard manifest: this planner builds none,
+    so the plan's `available_recipes` is empty.
 
     This project's additions: `snapshot`, a place in the catalog's one sequence; `plan_token`, which a
     plan carries and which pins later pages of the same question to its snapshot; `row_limit`, enough

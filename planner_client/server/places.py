@@ -27,12 +27,13 @@ from planner_client.protocol.transactions import TransactionInfo
 if TYPE_CHECKING:
     from planner_client.server.store import Store
 
-__all__ = ["DATA", "DataRoot", "S3Place", "open_place"]
+__all__ = ["DATA", "ROOT", "DataRoot", "S3Place", "open_place"]
 
 # What the data directory is called below a catalog's root, and below a data root.
 DATA = "data"
+# As which root plans know it.
+ROOT = "data"
 _META = "data_root"
-_NAME = "data"
 _BUCKET = re.compile(r"s3a?://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[^/?#]+)*/?")
 _ROLE = re.compile(r"arn:[a-z0-9-]+:iam::\d*:role/[\w+=,.@/-]+")
 Access = Literal["read", "write"]
@@ -140,7 +141,7 @@ class S3Place:
         self.root = config.root
         self.binding = StorageBinding(
             binding_id=catalog_id,
-            name=_NAME,
+            name=ROOT,
             endpoint_url=config.settings.endpoint_url,
             region=config.settings.region,
             path_style_access=config.settings.by_path,
@@ -201,7 +202,7 @@ class S3Place:
             case WriteSession() if answer.status == "OPEN":
                 return msgspec.structs.replace(
                     answer,
-                    root_id=_NAME,
+                    root_id=ROOT,
                     binding_id=self.binding.binding_id,
                     binding_revision=self.binding.binding_revision,
                     available_storage_bindings={self.binding.binding_id: self.binding},
@@ -228,9 +229,9 @@ class S3Place:
 
     def _roots(self) -> dict[str, Any]:
         return {
-            _NAME: {
+            ROOT: {
                 "root": self.root,
-                "root_id": _NAME,
+                "root_id": ROOT,
                 "binding_id": self.binding.binding_id,
                 "binding_revision": self.binding.binding_revision,
                 "storage_type": self.binding.storage_type,

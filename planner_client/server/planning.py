@@ -26,6 +26,7 @@ from planner_client.server.catalog import find_version, schemas_by_id
 from planner_client.server.columns import Profile
 from planner_client.server.kill_records import complete_partitions, count_progress
 from planner_client.server.leases import check_retained
+from planner_client.server.places import ROOT
 from planner_client.server.pruning import Question, Seen, Survivors, surviving
 from planner_client.server.segments import KINDS
 from planner_client.server.statistics import known_counts
@@ -480,6 +481,9 @@ def _header(  # what a header is made of
         since=left.since,
         removed_files=left.removed,
         expires_at=planner.leases.until(planner.store.clock_ns()),
+        # One root has all files, whichever others are asked for; and no recipe has a manifest.
+        preferred_root_used=None if request.preferred_root is None else request.preferred_root == ROOT,
+        available_recipes=None if request.recipe_hash is None or not left.files else [],
         transaction_id=request.transaction_id,
         transaction_version_seen=request.transaction_version,
     )

@@ -232,6 +232,31 @@ def test_plan_without_files(client: Client, robotics: str) -> None:
     assert (plan.packds_uri, plan.episode_index, plan.shard_manifest) == (None, None, None)
 
 
+@pytest.mark.parametrize(("root", "used"), [(None, None), ("data", True), ("elsewhere", False)])
+def test_a_plan_says_whether_its_paths_are_of_the_root_that_was_preferred(
+    client: Client, robotics: str, root: str | None, used: bool | None
+) -> None:
+    where: dict[str, Any] = {"namespace": robotics, "table": "episodes"}
+    plain = client.catalog.plan(**where)
+    # The published client has the one name, the contract the other.
+    for found in (
+        client.catalog.plan(**where, root=root),
+        client.catalog.plan(**where, preferred_root=root),
+    ):
+        assert found.preferred_root_used is used
+        assert (found.files, found.snapshot_id) == (plain.files, plain.snapshot_id)
+    assert client.catalog.read(**where, root=root) == EPISODES
+
+
+def test_a_plan_says_that_no_recipe_has_a_shard_manifest(client: Client, robotics: str) -> None:
+    where: dict[str, Any] = {"namespace": robotics, "table": "episodes"}
+    plain = client.catalog.plan(**where)
+    assert (plain.shard_manifest, plain.header.available_recipes) == (None, None)
+    found = client.catalog.plan(**where, recipe_hash="abc123")
+    assert (found.shard_manifest, found.header.available_recipes) == (None, [])
+    assert found.files == plain.files
+
+
 # --- Transactions ---------------------------------------------------------------------------------
 
 

@@ -246,11 +246,6 @@ def test_both_names_of_a_plans_page_mean_the_same(client: Client, where: dict[st
         plan(**where, limit=1, max_files=2)
 
 
-def test_a_replica_and_a_recipe_can_be_asked_for(client: Client, where: dict[str, Any]) -> None:
-    found = client.catalog.plan(**where, root="elsewhere", recipe_hash="abc")
-    assert (found.total_files, found.preferred_root_used, found.shard_manifest) == (3, None, None)
-
-
 def test_a_page_of_a_plan_is_read_as_that_page(client: Client, where: dict[str, Any]) -> None:
     page = client.catalog.plan(**where, limit=1, offset=2)
     assert client.catalog.read(plan=page)["x"].to_pylist() == [4, 5]
