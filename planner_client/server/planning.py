@@ -482,7 +482,9 @@ def _header(  # what a header is made of
         removed_files=left.removed,
         expires_at=planner.leases.until(planner.store.clock_ns()),
         # One root has all files, whichever others are asked for; and no recipe has a manifest.
-        preferred_root_used=None if request.preferred_root is None else request.preferred_root == ROOT,
+        preferred_root_used=None
+        if request.preferred_root is None
+        else request.preferred_root == ROOT,
         available_recipes=None if request.recipe_hash is None or not left.files else [],
         transaction_id=request.transaction_id,
         transaction_version_seen=request.transaction_version,
