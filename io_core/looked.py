@@ -16,7 +16,7 @@ from io_core.errors import DataFileError
 from io_core.storage import is_s3, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from io_core.plan import ReadPlan
     from io_core.storage import Storage
@@ -56,12 +56,13 @@ class _File(NamedTuple):
 @contextlib.contextmanager
 def looking_at(plan: ReadPlan) -> Iterator[None]:
     """Run a block that reads no file, and `check_files` beside it; raises what that raises."""
-    if plan.files.num_rows < _FEW:
-        check_files(plan)
+    files = _not_listed(plan)
+    if len(files) < _FEW:
+        _look_at(files, plan)
         yield
         return
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        looked = beside.submit(check_files, plan)
+        looked = beside.submit(_look_at, files, plan)
         yield
         looked.result()
 
@@ -79,13 +80,32 @@ def check_files(plan: ReadPlan) -> None:
         DataFileError: A file is missing, has another size, or does not end as Parquet does; names
             it and the plan.
     """
-    files = list(zip(*(plan.column(name) for name in _File._fields), strict=True))
+    _look_at(_not_listed(plan), plan)
+
+
+def _not_listed(plan: ReadPlan) -> list[_File]:
+    """The files that have to be looked at."""
+    files = zip(*(plan.column(name) for name in _File._fields), strict=True)
+    if plan.files.num_rows < _FEW:
+        return [_File(*file) for file in files]
+    now, changed = time.time_ns(), functools.cache(_changed)
+    return [
+        _File(path, size, kind)
+        for path, size, kind in files
+        if (found := _LISTED.get(path)) is None
+        or now >= found.until_ns
+        or size not in (0, found.size)
+        or changed(found.folder) != found.changed_ns
+    ]
+
+
+def _look_at(files: list[_File], plan: ReadPlan) -> None:
     now = time.time_ns()
     if len(_WHOLE) > _MOST_REMEMBERED:
         _WHOLE.clear()
         _LISTED.clear()
-    local = [_File(local_path(path), size, kind) for path, size, kind in files if not is_s3(path)]
-    stored = [_File(*file) for file in files if is_s3(file[0])] if len(local) < len(files) else []
+    local = [file for file in files if not is_s3(file.path)]
+    stored = [file for file in files if is_s3(file.path)]
     for path, problem in itertools.chain(
         _local_problems(local, now), _stored_problems(stored, plan.storage, now)
     ):
@@ -93,28 +113,25 @@ def check_files(plan: ReadPlan) -> None:
 
 
 def _local_problems(files: list[_File], now: int) -> Iterator[tuple[str, str]]:
-    changed = functools.cache(_changed)
-    folders: list[str] = []
-    if len(files) >= _FEW:
-        files = [file for file in files if not _is_listed(file, changed, now)]
-        folders = [os.path.dirname(file.path) for file in files]
-        for folder in folders:
-            changed(folder)
+    paths = [local_path(file.path) for file in files]
+    folders = [os.path.dirname(path) for path in paths]
+    # Before the files: what changes in between is looked at again.
+    changed = {folder: _changed(folder) for folder in set(folders)}
     # One call, in which other threads go on.
-    infos = fs.LocalFileSystem().get_file_info([file.path for file in files])
-    for file, info, folder in itertools.zip_longest(files, infos, folders):
+    infos = fs.LocalFileSystem().get_file_info(paths)
+    for file, path, folder, info in zip(files, paths, folders, infos, strict=True):
         found = info.size, info.mtime_ns
-        if _WHOLE.get(file.path) != found or file.content_length not in (0, found[0]):
-            problem = _problem(*file)
+        if _WHOLE.get(path) != found or file.content_length not in (0, found[0]):
+            problem = _problem(path, file.content_length, file.content_type)
             if problem:
-                yield file.path, problem
+                yield path, problem
                 continue
             if found[0] is None or found[1] >= now - _SETTLED_NS:
                 continue
-            _WHOLE[file.path] = found
-        if folder is not None and changed(folder) < now - _SETTLED_NS:
-            until = now + _TRUSTED_NS
-            _LISTED[file.path] = _Listed(found[0], folder, changed(folder), until)
+            _WHOLE[path] = found
+        at = changed[folder]
+        if at < now - _SETTLED_NS:
+            _LISTED[file.path] = _Listed(found[0], folder, at, now + _TRUSTED_NS)
 
 
 def _changed(folder: str) -> int:
@@ -123,17 +140,6 @@ def _changed(folder: str) -> int:
         return os.stat(folder or ".").st_mtime_ns
     except OSError:
         return time.time_ns()
-
-
-def _is_listed(file: _File, changed: Callable[[str], int], now: int) -> bool:
-    """Whether a file was whole lately, and its directory is as it was then."""
-    found = _LISTED.get(file.path)
-    return (
-        found is not None
-        and now < found.until_ns
-        and file.content_length in (0, found.size)
-        and changed(found.folder) == found.changed_ns
-    )
 
 
 def _problem(path: str, size: int, kind: str) -> str | None:

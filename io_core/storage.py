@@ -260,6 +260,8 @@ def engine_location(location: str) -> str:
         >>> engine_location("s3a://bucket/a.parquet"), engine_location("file:///a.parquet")
         ('s3://bucket/a.parquet', '/a.parquet')
     """
+    if "://" not in location:
+        return location
     return f"s3://{object_key(location)}" if is_s3(location) else local_path(location)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -12,7 +13,7 @@ from io_core.defaults import PAST_DEFAULT, load_default
 from io_core.errors import DataFileError, UnsupportedError
 from io_core.formats import schema_of_file
 from io_core.formats.content import content_type_of
-from io_core.schema import FROM_PARTITION, WIDENED, names_in_file
+from io_core.schema import FROM_PARTITION, WIDENED, decode_schema, names_in_file
 
 if TYPE_CHECKING:
     from io_core.plan import ReadPlan
@@ -84,7 +85,7 @@ def lane_of(
 
     Args:
         plan: Whose files they are.
-        wanted: The table's columns that are read.
+        wanted: Those of the plan's columns that are read.
         content_type: Of the files.
         encoding: Of the files.
         schema_id: Of the schema that they were written with; None where nobody knows.
@@ -95,11 +96,22 @@ def lane_of(
         raise UnsupportedError(f"{plan!r}: {error}") from None
     if kind not in ("parquet", "feather") or encoding not in (None, "identity"):
         return ARROW
+    header = plan.header
+    is_current = schema_id is not None and schema_id == header.schema_id
+    older = (header.schemas_serialized_by_id or {}).get(str(schema_id))
+    writer = header.schema_serialized if is_current else older
+    return _lane(kind, tuple(wanted.names), header.schema_serialized or "", writer)
+
+
+# Every query of a table asks again.
+@functools.lru_cache(maxsize=256)
+def _lane(kind: str, names: tuple[str, ...], table: str, writer: str | None) -> Lane:
+    """The lane of files that were written with a schema; both schemas are serialized."""
+    schema = decode_schema(table)
+    wanted = pa.schema([schema.field(name) for name in names])
     if not is_native(wanted):
         return ARROW
-    is_current = schema_id is not None and schema_id == plan.header.schema_id
-    writer = plan.schema if is_current else plan.writer_schema(schema_id)
-    found = _known(wanted, writer) if writer is not None else _unknown(wanted)
+    found = _unknown(wanted) if writer is None else _known(wanted, decode_schema(writer))
     return ARROW if found is None else Lane(kind, found)
 
 
