@@ -200,9 +200,14 @@ def run(*, quick: bool = False) -> Report:
     """
     files, rounds, many = (200, 1, 10_000) if quick else (2_000, 3, 100_000)
     harness.progress(f"planning {many:,} files")
-    driver, million = planned(many, 200), planned(many * 10, 64 * 16 * 2)
+    driver, million = planned(many, 200), planned(many * 10, Fleet().most_tasks())
     # Before Ray starts: its readers look at it when they are made.
-    os.environ |= {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": str(os.cpu_count() or 1)}
+    os.environ |= {
+        "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": str(os.cpu_count() or 1),
+        # Tokens would be written to the home directory.
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     import ray
 
     from planner_client import Client

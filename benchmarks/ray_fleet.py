@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from deltacat_sources.ray.tasks import TASKS_PER_CPU
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,6 +31,10 @@ class Fleet(NamedTuple):
 
     nodes: int = 64
     cpus: int = 16
+
+    def most_tasks(self) -> int:
+        """How many tasks `read_deltacat` makes there at most."""
+        return TASKS_PER_CPU * self.nodes * self.cpus
 
 
 def seconds(files: Sequence[int], sizes: Sequence[int], fleet: Fleet) -> float:

@@ -11,10 +11,9 @@ to a reader. So workers get their part of the plan, and none asks for one.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import ray.cloudpickle
@@ -40,6 +39,7 @@ from ray.data.read_api import _read_datasource_v2
 
 from deltacat_sources.ray.planning import Reading
 from deltacat_sources.ray.reading import read
+from deltacat_sources.ray.tasks import most_tasks
 from io_core.model import TableRef
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.schema import encode_schema
@@ -57,6 +57,16 @@ __all__ = ["DeltaCatScanner", "dataset", "works"]
 _SHARE = "deltacat_share"
 
 
+class _Packed(NamedTuple):
+    """A reading, pickled, its planner with it."""
+
+    raw: bytes
+
+    def unpacked(self) -> Reading:
+        found: Reading = ray.cloudpickle.loads(self.raw)
+        return found
+
+
 class DeltaCatScanner(
     Scanner[FileManifest],
     SupportsFilterPushdown,
@@ -64,19 +74,32 @@ class DeltaCatScanner(
     SupportsLimitPushdown,
     SupportsPartitionPruning,
 ):
-    """A reading as Ray pushes things into it. Immutable; pickles with its planner, unplanned."""
+    """A reading as Ray pushes things into it. Immutable; pickles with its planner, unplanned.
 
-    def __init__(self, reading: Reading, parallelism: int) -> None:
-        self.reading = reading
+    Ray sends it to every task, which only asks it for a reader: the planner stays packed there.
+    """
+
+    def __init__(self, reading: Reading | _Packed, parallelism: int) -> None:
+        self._held = reading
         self._parallelism = parallelism
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        held = self._held
+        packed = held if isinstance(held, _Packed) else _Packed(ray.cloudpickle.dumps(held))
+        return type(self), (packed, self._parallelism)
 
     def __repr__(self) -> str:
         return f"DeltaCatScanner({self.reading!r})"
 
+    @property
+    def reading(self) -> Reading:
+        """What to read. Connects to the planner where the scanner came from another process."""
+        if isinstance(self._held, _Packed):
+            self._held = self._held.unpacked()
+        return self._held
+
     def _with(self, reading: Reading) -> DeltaCatScanner:
-        clone = copy.copy(self)
-        clone.reading = reading
-        return clone
+        return DeltaCatScanner(reading, self._parallelism)
 
     def read_schema(self) -> pa.Schema:
         """The schema of the result."""
@@ -225,7 +248,8 @@ def dataset(reading: Reading, options: Mapping[str, Any]) -> Dataset:
     told = dict(options)
     blocks = told.pop("override_num_blocks", None)
     parallelism = told.pop("parallelism", -1) if blocks is None else blocks
-    wanted = DataContext.get_current().read_op_min_num_blocks if parallelism == -1 else parallelism
+    least = DataContext.get_current().read_op_min_num_blocks
+    wanted = most_tasks(least) if parallelism == -1 else parallelism
     found: Dataset = _read_datasource_v2(_Source(reading, wanted), parallelism=parallelism, **told)
     rows = reading.row_count()
     if rows is not None:

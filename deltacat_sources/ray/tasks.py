@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["Share", "decoded_bytes", "first_rows", "living_rows", "narrowest", "without_gone"]
+__all__ = [
+    "TASKS_PER_CPU",
+    "Share",
+    "decoded_bytes",
+    "first_rows",
+    "living_rows",
+    "most_tasks",
+    "narrowest",
+    "without_gone",
+]
 
 _Integers = npt.NDArray[np.int64]
 
@@ -38,6 +47,8 @@ _Integers = npt.NDArray[np.int64]
 # workers for few bytes.
 _TARGET_BYTES = 128 * 2**20
 _LEAST_BYTES = 32 * 2**20
+# Of a table that makes more, the tasks are larger: each costs its driver, and gives blocks as it reads.
+TASKS_PER_CPU = 16
 # Decoded bytes per byte of Parquet, where rows times the width of their columns say less.
 _EXPANSION = 3
 # What opening a file costs, as the bytes that could have been decoded meanwhile.
@@ -155,6 +166,11 @@ def first_rows(shares: list[Share], limit: int) -> list[Share]:
         if not limit:
             break
     return kept
+
+
+def most_tasks(least: int) -> int:
+    """How many tasks a read is divided into at most: `least`, or more where the cluster is large."""
+    return max(least, TASKS_PER_CPU * _cpus())
 
 
 def decoded_bytes(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import tempfile
+import time
+from collections import Counter
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -16,11 +19,18 @@ from ray.data.expressions import col, lit
 import deltacat_sources.ray
 from deltacat_sources.ray import DeltaCatDatasource, read_deltacat
 from docs.demo.opened import OpenedFiles
+from io_core.credentials import Keys
 from io_core.errors import DataFileError
-from tests.ray.tables import SCHEMA, CountingClient, keep, rows, table, write
+from io_core.plan import ReadPlan
+from io_core.s3 import S3Store
+from io_core.storage import Storage
+from tests.object_store.store import KEYS
+from tests.ray.tables import SCHEMA, CountingClient, ids, keep, rows, table, write
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.object_store.store import ObjectStore
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
@@ -186,6 +196,41 @@ def test_a_missing_file_is_named(client: CountingClient) -> None:
     os.remove(path)
     with pytest.raises(DataFileError, match=os.path.basename(path)):
         read_deltacat(name, planner=client).take_all()
+
+
+class BriefKeys(NamedTuple):
+    """Gets keys that end a millisecond later; whoever asks leaves a file named by its process."""
+
+    asked: str
+
+    def __call__(self) -> Keys:
+        held, _ = tempfile.mkstemp(prefix=f"{os.getpid()}-", dir=self.asked)
+        os.close(held)
+        ends_ns = time.time_ns() + 10**6
+        return Keys(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], None, ends_ns)
+
+
+@pytest.mark.parametrize("how", ["newer", "public"])
+def test_keys_that_end_while_workers_read_are_renewed_by_them(
+    tmp_path: Path, object_store: ObjectStore, how: str
+) -> None:
+    bucket, settings = object_store.bucket(), object_store.settings
+    client = CountingClient(tmp_path / "catalog", data_root=bucket, s3=settings)
+    name = table(client, rows(0, 60))
+    plan = client.catalog.plan(namespace="ns", table=name.removeprefix("ns."))
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    brief = S3Store(bucket, settings, f"brief {tmp_path}", BriefKeys(str(asked)))
+    told = ReadPlan(plan.header, plan.files, Storage((brief,)))
+    dataset = (
+        read_deltacat(name, plan=told, override_num_blocks=1)
+        if how == "newer"
+        else ray.data.read_datasource(DeltaCatDatasource(name, plan=told), override_num_blocks=1)
+    )
+    assert ids(pa.concat_tables(ray.get(list(dataset.to_arrow_refs())))) == list(range(60))
+    times = Counter(path.name.partition("-")[0] for path in asked.iterdir())
+    assert str(os.getpid()) not in times
+    assert max(times.values()) > 1
 
 
 def test_every_scalar_type_comes_through(client: CountingClient) -> None:

@@ -12,6 +12,7 @@ import ray
 import ray.data
 
 from deltacat_sources.ray import DeltaCatDatasink, DeltaCatDatasource, read_deltacat
+from deltacat_sources.ray.gathering import gathered, sorting_in_tasks
 from io_core.model import TableRef
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
@@ -141,6 +142,31 @@ def test_what_a_dead_task_left_behind_is_there_until_vacuum(
     assert vacuumed(root) < before
 
 
+@pytest.mark.parametrize("moment", ["shuffling", "writing", "durable"])
+def test_a_worker_that_dies_while_rows_are_gathered_leaves_each_row_once(
+    client: CountingClient, root: Path, tmp_path: Path, moment: str
+) -> None:
+    name = table(client, partition_scheme={"keys": [{"key": ["part"]}]})
+    marker = tmp_path / "died"
+    sink = DyingSink(marker, moment, name, planner=client, min_rows_per_file=20)
+    layout = sink.layout()
+    assert layout is not None
+
+    def dying(batch: pa.Table) -> pa.Table:
+        if moment == "shuffling" and 137 in batch["id"].to_pylist():
+            die_once(marker)
+        return batch
+
+    dataset = gathered(blocks().map_batches(dying, batch_format="pyarrow"), layout)
+    with sorting_in_tasks(dataset.context):
+        dataset.write_datasink(sink)
+    assert marker.exists()
+    assert found_in(root, name) == list(range(ROWS))
+    named = listed(root, name)
+    client.close()
+    assert vacuumed(root) == named
+
+
 @pytest.mark.parametrize("moment", ["before", "0", "1000", "3000", "after"])
 def test_a_driver_that_dies_around_its_commit_leaves_all_rows_or_none(
     client: CountingClient, root: Path, moment: str
@@ -149,7 +175,7 @@ def test_a_driver_that_dies_around_its_commit_leaves_all_rows_or_none(
     client.close()
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "tests.ray.dying_driver", address, str(root), name, moment]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=240)
     assert done.returncode in (
         (-signal.SIGKILL,) if not moment.isdigit() else (-signal.SIGKILL, 0)
     ), done.stderr.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from ray.data._internal.datasource_v2.interfaces.pushdown import ListFilesPushdo
 from ray.data.expressions import col
 
 from deltacat_sources.ray import explain, newer, read_deltacat
+from deltacat_sources.ray.tasks import most_tasks
 from docs.demo.opened import OpenedFiles
+from io_core.errors import CatalogRootError
 from planner_client import Client
 from tests.ray.tables import SCHEMA, CountingClient, ids, keep, rows, table, write
 from tests.serving import serving
@@ -108,6 +111,26 @@ def test_a_scanner_pickles_with_its_planner_and_without_plans(client: CountingCl
     assert b"CountingClient" not in dumps(pruner)
     again = loads(dumps(scanner))
     assert again.reading.shares(4)[0].columns == scanner.reading.shares(4)[0].columns
+
+
+def test_a_task_opens_no_planner(tmp_path: Path) -> None:
+    root = tmp_path / "catalog"
+    client = Client(root)
+    dataset = read_deltacat(table(client, rows(0, 10)), planner=client)
+    raw = dumps(dataset._logical_plan.dag.scanner)
+    client.close()
+    shutil.rmtree(root)
+    # What Ray sends to every task, for a reader alone.
+    sent = loads(dumps(loads(raw)))
+    assert sent.create_reader() is not None
+    with pytest.raises(CatalogRootError):
+        repr(sent)
+
+
+def test_a_large_cluster_gets_more_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert most_tasks(200) == 200
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1024.0})
+    assert most_tasks(200) == 16 * 1024
 
 
 def test_a_filter_and_a_limit_bound_what_each_task_reads(
