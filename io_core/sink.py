@@ -264,10 +264,9 @@ class _Files(NamedTuple):
         session, scheme = self.session, self.session.sort_scheme
         merge_keys = tuple(session.merge_keys or ())
         rows = _sorted(rolled.rows, scheme, merge_keys)
-        path = f"{session.data_dir.rstrip('/')}/{formats.file_name(session.format)}"
-        entry = formats.write(
+        entry = formats.write_new(
             rows,
-            path,
+            session.data_dir,
             session.format,
             storage=session.storage,
             schema=self.schema,
@@ -276,7 +275,9 @@ class _Files(NamedTuple):
         )
         if merge_keys and session.format == "parquet":
             whole = decode_schema(session.schema_serialized or "")
-            write_keys(KeyedFile(path, rows.num_rows, whole, merge_keys, session.storage), rows)
+            write_keys(
+                KeyedFile(entry.path, rows.num_rows, whole, merge_keys, session.storage), rows
+            )
         return msgspec.structs.replace(entry, schema_id=self.schema_id)
 
 

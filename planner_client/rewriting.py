@@ -123,8 +123,11 @@ def _as_it_is(one: ReadPlan, file: DataFile, sink: OpenSink) -> WriteEntry:
 def _empty(sink: OpenSink, values: list[Any] | None) -> WriteEntry:
     session = sink.session
     schema = decode_schema(session.schema_serialized or "")
-    path = session.path_for(formats.file_name(session.format))
-    entry = formats.write(
-        schema.empty_table(), path, session.format, storage=session.storage, partition_values=values
+    entry = formats.write_new(
+        schema.empty_table(),
+        session.data_dir,
+        session.format,
+        storage=session.storage,
+        partition_values=values,
     )
     return msgspec.structs.replace(entry, schema_id=session.schema_id)

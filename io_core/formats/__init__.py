@@ -5,13 +5,18 @@ Every function takes a format's short name or its MIME type (`io_core.formats.co
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tempfile
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
 from io_core.formats import avro, feather, json, lance, orc, parquet
+from io_core.formats.checked import checksum, move, named, verified
 from io_core.formats.content import (
     CONTENT_TYPES,
     FileRef,
@@ -25,7 +30,7 @@ from io_core.formats.held import restored, without_columns
 from io_core.formats.statistics import count_columns, nan_counts
 from io_core.formats.values import unsliced
 from io_core.model import WriteEntry
-from io_core.storage import LOCAL
+from io_core.storage import LOCAL, is_s3, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +48,7 @@ __all__ = [
     "read_pieces",
     "schema_of_file",
     "write",
+    "write_new",
 ]
 
 
@@ -123,14 +129,15 @@ def read_pieces(
     if file.rows is not None and content_type_of(file.content_type).name != "parquet":
         raise UnsupportedError(f"data file {file.path} can only be read from its first row on")
     try:
-        for piece in room.batches(file, columns, storage):
-            first = seen
-            seen += piece.num_rows
-            if expected is not None and seen > expected:
-                problem = f"has {seen} rows or more instead of {expected}"
-                raise DataFileError.of(file.path, problem, file.plan)
-            if not isinstance(piece, Skipped):
-                yield first, restored(piece, file.schema)
+        with verified(file, storage) as (sound, reached):
+            for piece in room.batches(sound, columns, reached):
+                first = seen
+                seen += piece.num_rows
+                if expected is not None and seen > expected:
+                    problem = f"has {seen} rows or more instead of {expected}"
+                    raise DataFileError.of(file.path, problem, file.plan)
+                if not isinstance(piece, Skipped):
+                    yield first, restored(piece, file.schema)
     except (DataFileError, SchemaValidationError, UnsupportedError):
         raise
     except FileNotFoundError:
@@ -204,6 +211,50 @@ def write(
         partition_values=partition_values,
         sort_scheme_id=sort_scheme_id,
     )
+
+
+def write_new(
+    table: pa.Table,
+    folder: str,
+    content_type: str = "parquet",
+    *,
+    storage: Storage = LOCAL,
+    schema: pa.Schema | None = None,
+    partition_values: list[Any] | None = None,
+    sort_scheme_id: str | None = None,
+) -> WriteEntry:
+    """Write one file under a new name, which tells its checksum where the format has none; see `write`.
+
+    Args:
+        table: The rows.
+        folder: Where.
+        content_type: The format.
+        storage: How the place is reached.
+        schema: The table's.
+        partition_values: JSON scalars in the scheme's order.
+        sort_scheme_id: The sort scheme that the rows follow.
+
+    Raises:
+        SchemaValidationError: As `write` does; nothing was written.
+    """
+    described = functools.partial(
+        write,
+        table,
+        content_type=content_type,
+        schema=schema,
+        partition_values=partition_values,
+        sort_scheme_id=sort_scheme_id,
+    )
+    name, folder = file_name(content_type), folder.rstrip("/")
+    if content_type_of(content_type).name == "parquet":
+        return described(f"{folder}/{name}", storage=storage)
+    with contextlib.ExitStack() as stack:
+        far = is_s3(folder)
+        near = stack.enter_context(tempfile.TemporaryDirectory()) if far else local_path(folder)
+        entry = described(f"{near}/{name}")
+        path = f"{folder}/{named(name, checksum(entry.path))}"
+        move(entry.path, path, storage)
+    return msgspec.structs.replace(entry, path=path)
 
 
 def schema_of_file(path: str, content_type: str, *, storage: Storage = LOCAL) -> pa.Schema | None:

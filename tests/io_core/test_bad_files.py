@@ -143,6 +143,48 @@ def test_damaged_bytes_are_an_error_that_names_the_file(
         assert found.equals(table_for(kind))
 
 
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One sound file of each format without checksums of its own, as sinks write it."""
+    folder = str(tmp_path_factory.mktemp("checked"))
+    kinds = [kind for kind in FORMATS if kind != "parquet"]
+    return {kind: formats.write_new(table_for(kind), folder, kind).path for kind in kinds}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "parquet"])
+@given(how=st.sampled_from(["flip", "cut", "noise", "gone", "more"]), seed=st.integers(0, 2**32))
+@settings(suppress_health_check=list(HealthCheck))
+def test_no_changed_byte_of_a_file_that_a_sink_wrote_is_ever_a_row(
+    checked: dict[str, str], tmp_path: Path, kind: str, how: str, seed: int
+) -> None:
+    folder = tmp_path / str(next(_NUMBERS))
+    folder.mkdir()
+    path = f"{folder}/{os.path.basename(checked[kind])}"
+    (shutil.copytree if os.path.isdir(checked[kind]) else shutil.copy)(checked[kind], path)
+    parts = parts_of(path)
+    with open(parts[seed % len(parts)], "rb+") as stored:
+        body = stored.read()
+        spoilt = changed(body, how, seed)
+        stored.seek(0)
+        stored.truncate()
+        stored.write(spoilt)
+    found = read_or_refused(file_of(kind, path))
+    assert (found is None) == (spoilt != body)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "parquet"])
+def test_a_file_that_a_sink_wrote_says_which_checksum_it_should_have(
+    checked: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    name = os.path.basename(checked[kind])
+    assert formats.read(file_of(kind, checked[kind])).equals(table_for(kind))
+    wrong = f"{tmp_path}/{'0' * 32}.crc-00000000.{name.partition('.crc-')[2][9:]}"
+    (shutil.copytree if os.path.isdir(checked[kind]) else shutil.copy)(checked[kind], wrong)
+    told = name.partition(".crc-")[2][:8]
+    with pytest.raises(DataFileError, match=f"checksum of its bytes is {told} instead of 00000000"):
+        formats.read(file_of(kind, wrong))
+
+
 @FEW
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_changed_bit_in_parquets_pages_is_never_a_row(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from pyarrow import fs
 
 from io_core.credentials import Keys
 from io_core.errors import CredentialsError, DataFileError, UnsupportedError
-from io_core.formats import CONTENT_TYPES, FileRef, file_name, read, write
+from io_core.formats import CONTENT_TYPES, FileRef, file_name, read, write, write_new
 from io_core.s3 import (
     S3Settings,
     S3Store,
@@ -140,6 +141,22 @@ def test_every_format_is_kept_at_any_place(place: Place, kind: str) -> None:
     file = FileRef(path, kind, entry.content_encoding, len(ROWS), "the plan", ROWS.schema)
     assert read(file, storage=place.storage).equals(ROWS)
     assert read(file, [], storage=place.storage).num_rows == len(ROWS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONTENT_TYPES if kind != "parquet"])
+def test_a_changed_bit_is_noticed_at_any_place(place: Place, kind: str) -> None:
+    entry = write_new(ROWS, place.folder, kind, storage=place.storage)
+    file = FileRef(entry.path, kind, entry.content_encoding, len(ROWS), "the plan", ROWS.schema)
+    assert read(file, storage=place.storage).equals(ROWS)
+    inside = [stored.location for stored in place.storage.files_below(entry.path)]
+    part = max(inside, key=place.storage.size) if inside else entry.path
+    with place.storage.open_input(part) as stored:
+        body = bytearray(stored.read())
+    body[len(body) // 2] ^= 1
+    with place.storage.open_output(part, replace=True) as out:
+        out.write(bytes(body))
+    with pytest.raises(DataFileError, match=f"{re.escape(entry.path)} is damaged.*the plan"):
+        read(file, storage=place.storage)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CONTENT_TYPES if kind != "lance"])
