@@ -396,6 +396,8 @@ def dump_array(values: pa.Array) -> list[bool | int | float | str | None]:
             values = values.cast(pa.timestamp(values.type.unit, "UTC"))
         text = pc.replace_substring(values.cast(pa.string()), " ", "T")
         return list(text.to_pylist())
+    if pa.types.is_integer(values.type):
+        return list(values.to_pylist())
     return [dump_literal(v) for v in values.to_pylist()]
 
 

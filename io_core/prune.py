@@ -267,11 +267,8 @@ def file_bounds(stats: pa.Table) -> Bounds:
     Args:
         stats: `min` and `max` in the column's type, `null_count` and `nan_count`; one row per file.
     """
-    nulls, nans = (
-        stats.column(name).combine_chunks().cast(pa.int64()).fill_null(-1).to_numpy()
-        for name in ("null_count", "nan_count")
-    )
-    low, high = (stats.column(name).combine_chunks() for name in ("min", "max"))
+    nulls, nans = (_counts(stats.column(name)) for name in ("null_count", "nan_count"))
+    low, high = (_joined(stats.column(name)) for name in ("min", "max"))
     if pa.types.is_floating(low.type):
         # A writer that let NaN into its bounds left us no bounds.
         nan = pc.or_kleene(pc.is_nan(low), pc.is_nan(high)).fill_null(False)
@@ -279,6 +276,20 @@ def file_bounds(stats: pa.Table) -> Bounds:
             low, high = (pc.if_else(nan, pa.scalar(None, low.type), b) for b in (low, high))
     exact = kind_of(low.type) not in ("text", "binary")
     return Bounds(low, high, nulls, nans, exact=exact)
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    # Arrow copies even where there is one chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _counts(counts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Counts as numbers, -1 where unknown; mostly all are known, or none."""
+    if counts.null_count == len(counts):
+        return np.full(len(counts), -1, np.int64)
+    known = _joined(counts).cast(pa.int64())
+    filled = known.fill_null(-1) if known.null_count else known
+    return np.asarray(filled.to_numpy())
 
 
 def partition_bounds(
