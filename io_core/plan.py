@@ -44,19 +44,24 @@ from io_core.errors import DataFileError, UnsupportedError
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.merge_order import MergePlan, OrderKey, order_keys
 from io_core.model import (
-    UNSORTED_ID,
     ColumnStats,
     DataFile,
     PartitionScheme,
     ScanTask,
     SortScheme,
 )
-from io_core.plan_json import OF_DELTA, constant, delta_starts, tasks_to_json
+from io_core.plan_json import (
+    constant,
+    delta_starts,
+    partition_values,
+    task_heads,
+    tasks_to_json,
+)
 from io_core.schema import SchemaField, decode_schema
 from io_core.storage import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from io_core.storage import Storage
 
@@ -196,6 +201,8 @@ class ReadPlan:
         self.files = files
         self.storage = storage
         self.credentials = credentials
+        # Its encoded forms, as far as they hold no keys.
+        self._encoded: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         h = self.header
@@ -244,6 +251,12 @@ class ReadPlan:
             with open(os.path.join(folder, "plan"), "wb") as file:
                 file.write(plan_to_ipc(self, packed=True))
             os.replace(file.name, target)
+
+    def with_credentials(self, credentials: dict[str, Credential]) -> ReadPlan:
+        """The same plan with keys on their way; what either is encoded as, both remember."""
+        found = ReadPlan(self.header, self.files, self.storage, credentials)
+        found._encoded = self._encoded
+        return found
 
     def with_files(self, files: pa.Table) -> ReadPlan:
         """The same plan of other files: some of these, or these with other columns."""
@@ -370,22 +383,28 @@ class ReadPlan:
         wanted = {e.lower() for e in extensions}
         return [file for file in self.all_files() if file.extension in wanted]
 
-    @functools.cached_property
+    @property
     def encoded_arrow(self) -> bytes:
         """The plan as `plan_to_ipc` writes it; a planner sends the same one many times."""
-        return plan_to_ipc(self)
+        return self._remembered("arrow", plan_to_ipc)
 
-    @functools.cached_property
-    def encoded_json(self) -> bytes:
-        """The plan as `plan_to_wire` writes it."""
-        return plan_to_wire(self)
+    @property
+    def encoded_tasks(self) -> bytes:
+        """The tasks, with their files, as `plan_to_wire` writes them: most of it, without keys."""
+        return self._remembered("tasks", _tasks_to_wire)
+
+    def _remembered(self, form: str, encode: Callable[[ReadPlan], bytes]) -> bytes:
+        found = self._encoded.get(form)
+        if found is None:
+            found = self._encoded[form] = encode(self)
+        return found
 
     def partition_summaries(self) -> list[PartitionSummary]:
         """Files, rows and bytes per partition of this page."""
         return [
             PartitionSummary(
                 partition_id=files["partition_id"][0].as_py(),
-                partition_values=_partition_values(files.slice(0, 1))[0],
+                partition_values=partition_values(files.slice(0, 1))[0],
                 files=files.num_rows,
                 records=pc.sum(files["record_count"]).as_py(),
                 size_bytes=pc.sum(files["content_length"]).as_py(),
@@ -406,20 +425,9 @@ class ReadPlan:
         return "\n".join(lines)
 
 
-def _prefixed(names: list[str], prefix: str) -> list[str]:
-    return [name for name in names if name.startswith(prefix)]
-
-
-def _partition_values(files: pa.Table) -> list[list[Any] | None]:
-    names = _prefixed(files.column_names, "partition:")
-    if not names:
-        return [None] * files.num_rows
-    columns = [dump_array(files.column(n).combine_chunks()) for n in names]
-    return [list(values) for values in zip(*columns, strict=True)]
-
-
 def _stats(files: pa.Table) -> list[dict[str, ColumnStats] | None]:
-    columns = [n.removeprefix("null_count:") for n in _prefixed(files.column_names, "null_count:")]
+    held = [n for n in files.column_names if n.startswith("null_count:")]
+    columns = [n.removeprefix("null_count:") for n in held]
     if not columns:
         return [None] * files.num_rows
     parts = []
@@ -445,30 +453,10 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return list(column.to_pylist())
 
 
-def _heads(plan: ReadPlan, starts: list[int]) -> Iterator[ScanTask]:
-    """One task for the files of each delta and partition, which stand together; without the files."""
-    told = [*OF_DELTA, *_prefixed(plan.files.column_names, "partition:")]
-    firsts = plan.files.select(told).take(pa.array(starts, pa.int64()))
-    scheme = plan.header.partition_scheme
-    deltas = zip(*(firsts.column(name).to_pylist() for name in OF_DELTA), strict=True)
-    for values, delta in zip(_partition_values(firsts), deltas, strict=True):
-        partition_id, position, kind, locators = delta
-        yield ScanTask(
-            files=(),
-            partition_values=values,
-            partition_scheme_id=(scheme.id if scheme else None) or UNSORTED_ID,
-            partition_id=partition_id,
-            stream_id=plan.header.stream_id,
-            delta_type=kind,
-            stream_position=position,
-            entry_params={"equality_field_locators": json.loads(locators)} if locators else None,
-        )
-
-
 def _tasks(plan: ReadPlan) -> Iterator[ScanTask]:
     files, starts = _data_files(plan), delta_starts(plan.files)
     ends = [*starts, len(files)][1:]
-    for head, start, end in zip(_heads(plan, starts), starts, ends, strict=True):
+    for head, start, end in zip(task_heads(plan, starts), starts, ends, strict=True):
         yield msgspec.structs.replace(head, files=tuple(files[start:end]))
 
 
@@ -491,12 +479,16 @@ def plan_to_wire(plan: ReadPlan) -> bytes:
     """The plan as the protocol's JSON."""
     header: dict[str, Any] = msgspec.to_builtins(plan.header)
     # The published clients need these to be there.
-    starts = delta_starts(plan.files)
-    tasks = tasks_to_json(plan, list(_heads(plan, starts)), starts)
-    header |= {"scan_tasks": msgspec.Raw(tasks), "requires_mor": plan.requires_merge}
+    tasks = msgspec.Raw(plan.encoded_tasks)
+    header |= {"scan_tasks": tasks, "requires_mor": plan.requires_merge}
     if plan.credentials is not None:
         header["credentials"] = plan.credentials
     return msgspec.json.encode(header)
+
+
+def _tasks_to_wire(plan: ReadPlan) -> bytes:
+    starts = delta_starts(plan.files)
+    return tasks_to_json(plan, list(task_heads(plan, starts)), starts)
 
 
 class _WirePlan(PlanHeader, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ where files differ in more.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,15 +15,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.model import DataFile
+from io_core.literal import dump_array
+from io_core.model import UNSORTED_ID, DataFile, ScanTask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from io_core.model import ScanTask
     from io_core.plan import ReadPlan
 
-__all__ = ["OF_DELTA", "constant", "delta_starts", "tasks_to_json"]
+__all__ = [
+    "OF_DELTA",
+    "constant",
+    "delta_starts",
+    "partition_values",
+    "task_heads",
+    "tasks_to_json",
+]
 
 # What tells one delta, or one partition, from another.
 OF_DELTA = ("partition_id", "stream_position", "delta_type", "delete_columns")
@@ -52,6 +60,39 @@ def delta_starts(files: pa.Table) -> list[int]:
         for name in OF_DELTA
     ]
     return [0, *np.unique(np.concatenate(ends))[:-1].tolist()]
+
+
+def _partition_columns(files: pa.Table) -> list[str]:
+    return [name for name in files.column_names if name.startswith("partition:")]
+
+
+def partition_values(files: pa.Table) -> list[list[Any] | None]:
+    """The partition's values of each file, as JSON scalars; None where there are none."""
+    names = _partition_columns(files)
+    if not names:
+        return [None] * files.num_rows
+    columns = [dump_array(files.column(n).combine_chunks()) for n in names]
+    return [list(values) for values in zip(*columns, strict=True)]
+
+
+def task_heads(plan: ReadPlan, starts: list[int]) -> Iterator[ScanTask]:
+    """One task for the files of each delta and partition, which stand together; without the files."""
+    told = [*OF_DELTA, *_partition_columns(plan.files)]
+    firsts = plan.files.select(told).take(pa.array(starts, pa.int64()))
+    scheme = plan.header.partition_scheme
+    deltas = zip(*(firsts.column(name).to_pylist() for name in OF_DELTA), strict=True)
+    for values, delta in zip(partition_values(firsts), deltas, strict=True):
+        partition_id, position, kind, locators = delta
+        yield ScanTask(
+            files=(),
+            partition_values=values,
+            partition_scheme_id=(scheme.id if scheme else None) or UNSORTED_ID,
+            partition_id=partition_id,
+            stream_id=plan.header.stream_id,
+            delta_type=kind,
+            stream_position=position,
+            entry_params={"equality_field_locators": json.loads(locators)} if locators else None,
+        )
 
 
 def tasks_to_json(plan: ReadPlan, heads: Sequence[ScanTask], starts: Sequence[int]) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from io_core.errors import DeltaCATError, RequestRejectedError, UnsupportedError
-from io_core.plan import ReadPlan
+from io_core.plan import ReadPlan, plan_to_wire
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM
 
@@ -106,7 +106,7 @@ def answer_of(endpoint: Endpoint[Any, Any], result: Any, asked: Asked) -> Answer
             f"a column of {result.header.namespace}.{result.header.table} was renamed, and older files "
             f"have it under its former name: read it with a client that accepts {ARROW_STREAM}"
         )
-    return _compressed(Answer(endpoint.status, result.encoded_json), asked)
+    return _compressed(Answer(endpoint.status, plan_to_wire(result)), asked)
 
 
 def refusal(error: DeltaCATError, request_id: str) -> Answer:

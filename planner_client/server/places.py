@@ -25,6 +25,7 @@ from io_core.storage import Storage, is_s3
 from planner_client.protocol.transactions import TransactionInfo
 
 if TYPE_CHECKING:
+    from io_core.plan import PlanHeader
     from planner_client.server.store import Store
 
 __all__ = ["DATA", "ROOT", "DataRoot", "S3Place", "open_place"]
@@ -189,16 +190,17 @@ class S3Place:
         fields = {name: getattr(session, name) for name in WriteSession.__struct_fields__}
         return OpenedSession(**fields, opened=self.storage)
 
+    def told_in(self, header: PlanHeader) -> PlanHeader:
+        """A plan's header with where its files are; no keys."""
+        bindings = {self.binding.binding_id: self.binding}
+        return msgspec.structs.replace(header, storage_bindings=bindings, data_roots=self._roots())
+
     # Any: answers of several endpoints.
     def attached(self, answer: Any) -> Any:
         """An answer with what its receiver needs to reach the files that it is about."""
         match answer:
             case ReadPlan():
-                bindings = {self.binding.binding_id: self.binding}
-                header = msgspec.structs.replace(
-                    answer.header, storage_bindings=bindings, data_roots=self._roots()
-                )
-                return ReadPlan(header, answer.files, credentials=self._credentials("read"))
+                return answer.with_credentials(self._credentials("read"))
             case WriteSession() if answer.status == "OPEN":
                 return msgspec.structs.replace(
                     answer,

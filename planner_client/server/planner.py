@@ -42,7 +42,8 @@ from planner_client.server.columns import ColumnCache
 from planner_client.server.deletes import DeleteSets, advance
 from planner_client.server.leases import Leases
 from planner_client.server.places import DATA, open_place
-from planner_client.server.planning import PlanCache, resolve_time
+from planner_client.server.plan_cache import PlanCache
+from planner_client.server.planning import resolve_time
 from planner_client.server.staged import looked_at
 from planner_client.server.store import Store, View, Write, latest
 

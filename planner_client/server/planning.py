@@ -6,10 +6,8 @@ import base64
 import binascii
 import functools
 import hashlib
-import threading
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,11 +16,9 @@ import pyarrow.compute as pc
 
 from io_core.errors import RequestRejectedError, UnsupportedError
 from io_core.literal import kind_of
-from io_core.merge_order import merge_plan
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
-from io_core.schema import check_columns, encode_schema, fields_of, needs_alignment
-from planner_client.server.catalog import find_version, schemas_by_id
+from io_core.schema import check_columns
 from planner_client.server.columns import Profile
 from planner_client.server.kill_records import complete_partitions, count_progress
 from planner_client.server.leases import check_retained
@@ -37,31 +33,18 @@ if TYPE_CHECKING:
     import apsw
     import numpy.typing as npt
 
-    from io_core.merge_order import MergePlan
-    from io_core.schema import SchemaField
     from planner_client.protocol.plans import PlanRequest
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Rows
+    from planner_client.server.plan_cache import Known
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.statistics import StatColumn
     from planner_client.server.store import View
 
-__all__ = ["PlanCache", "plan", "resolve_time"]
+__all__ = ["plan", "resolve_time"]
 
-# How long an old client's next page is answered from the snapshot of its first one.
-_PAGING_NS = 600 * 10**9
-_MOST_PAGED = 10_000
-_MOST_VERSIONS = 1_000
-_QUICK_S = 0.003
-_QUICK_FILES = 2_000
-_KEPT_BYTES = 64 * 2**20
-_COMPLETE_BYTES = 2 * 2**20
-# What remembering takes: besides the columns, and for each file of a plan, encoded forms included.
-_ENTRY_BYTES = 2_000
-_FILE_BYTES = 1_000
 # What pins a plan to a snapshot, which is part of an answer's key by itself.
 _UNPINNED: dict[str, None] = dict.fromkeys(("snapshot", "as_of", "plan_token", "operation_id"))
-T = TypeVar("T")
 
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
@@ -76,141 +59,6 @@ class _Page(NamedTuple):
 
     listed: slice
     reachable: int
-
-
-class _Known(NamedTuple):
-    """A table version, and its schema as plans carry it."""
-
-    version: Version
-    fields: list[SchemaField] | None
-    serialized: str | None
-    merge: MergePlan | None
-    older: dict[str, str] | None
-
-
-class _Kept(Generic[T]):
-    """Values by key, as many as fit; the least recently used go first. Threads share it."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[tuple[object, ...], tuple[T, int]] = OrderedDict()
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-
-    def get(self, key: tuple[object, ...]) -> T | None:
-        with self._lock:
-            found = self._held.get(key)
-            if found is None:
-                return None
-            self._held.move_to_end(key)
-        return found[0]
-
-    def put(self, key: tuple[object, ...], value: T, size: int) -> None:
-        size += _ENTRY_BYTES
-        with self._lock:
-            _, before = self._held.pop(key, (None, 0))
-            self._held[key] = value, size
-            self._bytes += size - before
-            while self._bytes > self._limit_bytes and len(self._held) > 1:
-                self._bytes -= self._held.popitem(last=False)[1][1]
-
-
-class PlanCache:
-    """What plans may use again: survivors of earlier questions, and snapshots of old pages.
-
-    Threads share it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._survivors = _Kept[Survivors](_KEPT_BYTES)
-        self._answers = _Kept[ReadPlan](_KEPT_BYTES)
-        self._complete = _Kept[bool](_COMPLETE_BYTES)
-        self._versions: OrderedDict[tuple[object, ...], _Known] = OrderedDict()
-        self._quick: set[tuple[object, ...]] = set()
-        self._paged: OrderedDict[tuple[str, bytes], tuple[int, int]] = OrderedDict()
-
-    def version(self, view: View, request: PlanRequest) -> _Known:
-        """The version that a request means in a view."""
-        key = (view.base, request.namespace, request.table, request.table_version)
-        known = self._versions.get(key) if view.own < 0 else None
-        if known is None:
-            found = find_version(view, request.namespace, request.table, request.table_version)
-            schema = found.schema
-            known = _Known(
-                found,
-                None if schema is None else fields_of(schema),
-                None if schema is None else encode_schema(schema),
-                merge_plan(schema) if found.merge_keys else None,
-                _older(view, found),
-            )
-            with self._lock:
-                if view.own < 0:
-                    self._versions[key] = known
-                while len(self._versions) > _MOST_VERSIONS:
-                    self._versions.popitem(last=False)
-        return known
-
-    def is_quick(self, request: PlanRequest) -> bool:
-        """Whether the last plan of this table and page size took next to no time."""
-        return _quick_key(request) in self._quick
-
-    def timed(self, request: PlanRequest, seconds: float, files: int) -> None:
-        """Remember how long a plan took."""
-        key = _quick_key(request)
-        if seconds < _QUICK_S and files <= _QUICK_FILES:
-            if len(self._quick) < _MOST_VERSIONS:
-                self._quick.add(key)
-        else:
-            self._quick.discard(key)
-
-    def survivors(self, key: tuple[object, ...]) -> Survivors | None:
-        """The answer to an earlier question, if it is still here."""
-        return self._survivors.get(key)
-
-    def keep(self, key: tuple[object, ...], left: Survivors) -> None:
-        """Remember an answer; the least recently used go first."""
-        self._survivors.put(key, left, left.rows.nbytes + left.residual.nbytes)
-
-    def answer(self, key: tuple[object, ...], expires_at: int | None) -> ReadPlan | None:
-        """The plan that an earlier request for the same got, if it is still here."""
-        found = self._answers.get(key)
-        if found is None or found.header.expires_at == expires_at:
-            return found
-        header = msgspec.structs.replace(found.header, expires_at=expires_at)
-        return self.keep_answer(key, ReadPlan(header, found.files))
-
-    def keep_answer(self, key: tuple[object, ...], found: ReadPlan) -> ReadPlan:
-        """Remember a plan, which also remembers its encoded forms."""
-        self._answers.put(key, found, _FILE_BYTES * found.files.num_rows)
-        return found
-
-    def is_complete(self, key: tuple[int, ...]) -> bool:
-        """Whether all dead rows of a snapshot were known when last asked."""
-        return self._complete.get(key) is not None
-
-    def note_complete(self, key: tuple[int, ...]) -> None:
-        """Remember that all dead rows of a snapshot are known."""
-        self._complete.put(key, True, 0)
-
-    def paging(self, caller: str, question: bytes, now_ns: int) -> int | None:
-        """The snapshot that answered this caller's first page of the question, if lately."""
-        with self._lock:
-            snapshot, until_ns = self._paged.get((caller, question), (None, 0))
-        return snapshot if now_ns < until_ns else None
-
-    def paged(self, caller: str, question: bytes, snapshot: int, now_ns: int) -> None:
-        """Remember which snapshot answered a page, and was not the whole."""
-        with self._lock:
-            self._paged[caller, question] = snapshot, now_ns + _PAGING_NS
-            self._paged.move_to_end((caller, question))
-            while len(self._paged) > _MOST_PAGED:
-                self._paged.popitem(last=False)
-
-
-def _quick_key(request: PlanRequest) -> tuple[object, ...]:
-    small = request.filter_predicate is not None or not request.include_files
-    return request.namespace, request.table, request.table_version, request.max_files, small
 
 
 def plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
@@ -255,7 +103,7 @@ def _answer_key(seen: Seen, request: PlanRequest) -> tuple[object, ...]:
 
 
 def _answer(
-    planner: EmbeddedPlanner, seen: Seen, known: _Known, request: PlanRequest, question: bytes
+    planner: EmbeddedPlanner, seen: Seen, known: Known, request: PlanRequest, question: bytes
 ) -> ReadPlan:
     left = _survivors(planner, seen, request, question)
     page = _page(seen, left, request) if request.include_files else _Page(slice(0, 0), 0)
@@ -267,6 +115,8 @@ def _answer(
     if seen.view.own < 0:
         token = _Token(seen.view.base, question)
         header = msgspec.structs.replace(header, plan_token=_write_token(token))
+    if planner.place is not None:
+        header = planner.place.told_in(header)
     return ReadPlan(header, files)
 
 
@@ -441,7 +291,7 @@ def _dead_known(
 def _header(  # what a header is made of
     planner: EmbeddedPlanner,
     seen: Seen,
-    known: _Known,
+    known: Known,
     left: Survivors,
     page: _Page,
     request: PlanRequest,
@@ -489,14 +339,6 @@ def _header(  # what a header is made of
         transaction_id=request.transaction_id,
         transaction_version_seen=request.transaction_version,
     )
-
-
-def _older(view: View, version: Version) -> dict[str, str] | None:
-    """Earlier schemas by their ids, where columns are there, or of a name or type, unlike now."""
-    if version.schema is None or not needs_alignment(version.schema):
-        return None
-    earlier = schemas_by_id(view, version.version_id)
-    return {str(i): encode_schema(s) for i, s in earlier.items() if i != version.schema_id}
 
 
 def _content_type(columns: FileColumns) -> str:
