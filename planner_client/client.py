@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -17,7 +18,7 @@ from planner_client.later import Later
 from planner_client.protocol.catalogs import HEALTH, HealthRequest
 from planner_client.settings import PLANNER_ENVIRONMENT, TOKEN_ENVIRONMENT, Settings
 from planner_client.transaction import innermost
-from planner_client.transport import HttpTransport, InProcessTransport
+from planner_client.transport import HttpTransport, InProcessTransport, LateTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,8 @@ class Client:
     """A planner's client; a `Planner` for scans and sinks.
 
     Threads share it. It pickles as its settings: the bearer token and headers that authorize are
-    left out, and the receiving process takes its own token from the variable `DELTACAT_TOKEN`.
+    left out, and the receiving process takes its own token from the variable `DELTACAT_TOKEN`. There
+    it opens its planner when the first call is made.
 
     What is None here is taken from the environment, see `planner_client.settings`.
 
@@ -102,7 +104,7 @@ class Client:
         s3: S3Settings | None = None,
         s3_credentials: str = "static",
     ) -> None:
-        self._settings = Settings.of(
+        settings = Settings.of(
             target,
             catalog=catalog,
             user_id=user_id,
@@ -114,10 +116,14 @@ class Client:
             worker_tags=worker_tags,
         )
         store = None if data_root is None else (data_root, s3, s3_credentials)
-        self._transport = self._connect(bearer_token, create=create, store=store)
-        self.catalog = Catalog(self._transport, self._settings.catalog)
+        self._begin(settings, _transport(settings, bearer_token, create=create, store=store))
+
+    def _begin(self, settings: Settings, transport: Transport) -> None:
+        self._settings = settings
+        self._transport = transport
+        self.catalog = Catalog(transport, settings.catalog)
         self.catalog.calls.client = self
-        self.auth = Auth(self._transport, self._settings.catalog)
+        self.auth = Auth(transport, settings.catalog)
         self.jobs = Later("jobs")
         self.subscriptions = Later("subscriptions")
         self.publications = Later("publications")
@@ -138,55 +144,6 @@ class Client:
     def worker_id(self) -> str:
         """What this process is called where it claims work."""
         return self._settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
-
-    def _connect(
-        self,
-        bearer_token: str | None,
-        *,
-        create: bool,
-        store: tuple[str, S3Settings | None, str] | None,
-    ) -> Transport:
-        scheme = urlsplit(self.target).scheme if "://" in self.target else ""
-        if scheme in ("http", "https"):
-            if "@" in urlsplit(self.target).netloc:
-                # It would stand in every repr, error and log.
-                raise ValueError(
-                    "a planner's URL holds no user and no password: pass bearer_token=, or set "
-                    f"{TOKEN_ENVIRONMENT}"
-                )
-            if store is not None:
-                raise ValueError(
-                    "data_root is for a directory: a planner at a URL has its own, see --data-root"
-                )
-            return HttpTransport(
-                self.target,
-                headers=self._headers(bearer_token),
-                timeout_s=self._settings.timeout,
-                verify=self._settings.verify_ssl,
-                follow_redirects=self._settings.follow_redirects,
-            )
-        if scheme not in ("", "file") or not self.target:
-            raise ValueError(
-                f"{self.target!r} is no planner: pass an http:// or https:// URL, or a directory"
-            )
-        # Late: a client of a remote planner needs nothing of the planner itself.
-        from planner_client.server.places import DataRoot
-        from planner_client.server.planner import EmbeddedPlanner
-
-        data_root = None
-        if store is not None:
-            root, settings, credentials = store
-            data_root = DataRoot(root, settings or S3Settings(), credentials)
-        return InProcessTransport(EmbeddedPlanner(self.target, create=create, data_root=data_root))
-
-    def _headers(self, bearer_token: str | None) -> dict[str, str]:
-        headers = dict(self._settings.headers)
-        token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        if self._settings.user_id:
-            headers["x-deltacat-user"] = self._settings.user_id
-        return headers
 
     def __repr__(self) -> str:
         return f"Client({self.target!r})"
@@ -332,9 +289,65 @@ class Client:
         return heartbeating(lambda: self.heartbeat(session=session))
 
 
+def _transport(
+    settings: Settings,
+    bearer_token: str | None = None,
+    *,
+    create: bool,
+    store: tuple[str, S3Settings | None, str] | None = None,
+) -> Transport:
+    """The way to a planner that settings mean; a directory is opened."""
+    target = settings.target
+    scheme = urlsplit(target).scheme if "://" in target else ""
+    if scheme in ("http", "https"):
+        if "@" in urlsplit(target).netloc:
+            # It would stand in every repr, error and log.
+            raise ValueError(
+                "a planner's URL holds no user and no password: pass bearer_token=, or set "
+                f"{TOKEN_ENVIRONMENT}"
+            )
+        if store is not None:
+            raise ValueError(
+                "data_root is for a directory: a planner at a URL has its own, see --data-root"
+            )
+        return HttpTransport(
+            target,
+            headers=_headers(settings, bearer_token),
+            timeout_s=settings.timeout,
+            verify=settings.verify_ssl,
+            follow_redirects=settings.follow_redirects,
+        )
+    if scheme not in ("", "file") or not target:
+        raise ValueError(
+            f"{target!r} is no planner: pass an http:// or https:// URL, or a directory"
+        )
+    # Late: a client of a remote planner needs nothing of the planner itself.
+    from planner_client.server.places import DataRoot
+    from planner_client.server.planner import EmbeddedPlanner
+
+    data_root = None
+    if store is not None:
+        root, s3, credentials = store
+        data_root = DataRoot(root, s3 or S3Settings(), credentials)
+    return InProcessTransport(EmbeddedPlanner(target, create=create, data_root=data_root))
+
+
+def _headers(settings: Settings, bearer_token: str | None) -> dict[str, str]:
+    headers = dict(settings.headers)
+    token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if settings.user_id:
+        headers["x-deltacat-user"] = settings.user_id
+    return headers
+
+
 def _restore(settings: Settings) -> Client:
     options = {name: getattr(settings, name) for name in Settings.__struct_fields__}
-    return Client(options.pop("target"), create=False, **options)
+    here = Settings.of(options.pop("target"), **options)
+    client = Client.__new__(Client)
+    client._begin(here, LateTransport(functools.partial(_transport, here, create=False)))  # noqa: SLF001
+    return client
 
 
 def connect(planner: Client | str | os.PathLike[str] | None = None) -> Client:

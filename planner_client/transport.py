@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import random
+import threading
 import time
 import uuid
 import weakref
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.server.planner import EmbeddedPlanner
 
-__all__ = ["HttpTransport", "InProcessTransport", "Transport"]
+__all__ = ["HttpTransport", "InProcessTransport", "LateTransport", "Transport"]
 
 Res = TypeVar("Res")
 
@@ -71,6 +72,32 @@ class InProcessTransport:
     def close(self) -> None:
         """Close connections to the ledger."""
         self._planner.close()
+
+
+class LateTransport:
+    """A transport that is opened by the first call.
+
+    Much that brings a client along never asks it: a task that reads files whose keys it has. And
+    what opens a ledger must not be stopped midway, as tasks of Ray are, by an interrupt of the main
+    thread wherever that is.
+    """
+
+    def __init__(self, opening: Callable[[], Transport]) -> None:
+        self._opening = opening
+        self._opened: Transport | None = None
+        self._alone = threading.Lock()
+
+    def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+        """Open it, once, and pass the call on."""
+        with self._alone:
+            if self._opened is None:
+                self._opened = self._opening()
+        return self._opened.call(endpoint, request)
+
+    def close(self) -> None:
+        """Close it, if it was opened."""
+        if self._opened is not None:
+            self._opened.close()
 
 
 class _Held(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray.cloudpickle
@@ -57,16 +57,6 @@ __all__ = ["DeltaCatScanner", "dataset", "works"]
 _SHARE = "deltacat_share"
 
 
-class _Packed(NamedTuple):
-    """A reading, pickled, its planner with it."""
-
-    raw: bytes
-
-    def unpacked(self) -> Reading:
-        found: Reading = ray.cloudpickle.loads(self.raw)
-        return found
-
-
 class DeltaCatScanner(
     Scanner[FileManifest],
     SupportsFilterPushdown,
@@ -76,27 +66,15 @@ class DeltaCatScanner(
 ):
     """A reading as Ray pushes things into it. Immutable; pickles with its planner, unplanned.
 
-    Ray sends it to every task, which only asks it for a reader: the planner stays packed there.
+    Ray sends it to every task, which only asks it for a reader: the planner is not opened there.
     """
 
-    def __init__(self, reading: Reading | _Packed, parallelism: int) -> None:
-        self._held = reading
+    def __init__(self, reading: Reading, parallelism: int) -> None:
+        self.reading = reading
         self._parallelism = parallelism
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        held = self._held
-        packed = held if isinstance(held, _Packed) else _Packed(ray.cloudpickle.dumps(held))
-        return type(self), (packed, self._parallelism)
 
     def __repr__(self) -> str:
         return f"DeltaCatScanner({self.reading!r})"
-
-    @property
-    def reading(self) -> Reading:
-        """What to read. Connects to the planner where the scanner came from another process."""
-        if isinstance(self._held, _Packed):
-            self._held = self._held.unpacked()
-        return self._held
 
     def _with(self, reading: Reading) -> DeltaCatScanner:
         return DeltaCatScanner(reading, self._parallelism)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +25,10 @@ __all__ = ["block_schema", "read", "reader", "shown"]
 _STUB = "__bsp_stub"
 # Blocks double up to this: the first are small, for readers that soon have enough.
 _GATHERED_BYTES = 32 * 2**20
+# How long a task that is stopped goes on at most.
+_NOTICED_S = 0.2
+
+Made = TypeVar("Made")
 
 
 def shown(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
@@ -52,6 +59,50 @@ def reader(share: Share) -> Callable[[], Iterator[pa.Table]]:
 
 def read(share: Share) -> Iterator[pa.Table]:
     """Blocks of a task, piece by piece, so that it can be stopped early. Runs in a worker."""
+    blocks = _blocks(share)
+    return _beside(blocks) if share.plan.storage.stores else blocks
+
+
+def _beside(blocks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same, made in a thread, one when the next is asked for.
+
+    Ray stops a task, as when a limit is reached, by an interrupt of the worker's main thread wherever
+    that is. What reads S3 shares an event loop, connections and locks with all later tasks of the
+    worker, and one that stopped midway has been seen to leave them waiting for ever (ray 2.60).
+    """
+    # In C: an interrupt leaves neither of them locked.
+    wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    made: queue.SimpleQueue[pa.Table | BaseException | None] = queue.SimpleQueue()
+
+    def make() -> None:
+        try:
+            while wanted.get():
+                made.put(next(blocks, None))
+        except BaseException as error:  # noqa: BLE001  # told to the task, which raises it
+            made.put(error)
+
+    threading.Thread(target=make, name="deltacat-read", daemon=True).start()
+    try:
+        while True:
+            wanted.put(True)
+            found = _next_of(made)
+            if found is None:
+                return
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+    finally:
+        wanted.put(False)
+
+
+def _next_of(made: queue.SimpleQueue[Made]) -> Made:
+    while True:
+        # An interrupt is noticed in between.
+        with contextlib.suppress(queue.Empty):
+            return made.get(timeout=_NOTICED_S)
+
+
+def _blocks(share: Share) -> Iterator[pa.Table]:
     left = share.limit
     empty = True
     pieces = _pieces(share) if left != 0 else iter(())

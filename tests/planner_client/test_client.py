@@ -80,13 +80,17 @@ def test_a_client_of_a_relative_directory_pickles_to_the_same_directory(
     assert client.target == str(tmp_path / "catalog")
 
 
-def test_unpickling_makes_no_catalog(tmp_path: Path) -> None:
+def test_a_client_that_arrives_opens_its_planner_when_asked_and_makes_no_catalog(
+    tmp_path: Path,
+) -> None:
     client = Client(tmp_path / "catalog")
     pickled = pickle.dumps(client)
     client.close()
     (tmp_path / "catalog").rename(tmp_path / "moved")
+    again: Client = pickle.loads(pickled)
+    again.close()
     with pytest.raises(CatalogRootError, match="is not a catalog: no such directory"):
-        pickle.loads(pickled)
+        again.catalog.list_namespaces()
     assert not (tmp_path / "catalog").exists()
 
 

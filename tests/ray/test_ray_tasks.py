@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
 import pyarrow as pa
@@ -16,12 +17,18 @@ from ray.data.expressions import col
 import deltacat_sources.ray.tasks
 from deltacat_sources.ray import DeltaCatDatasource
 from docs.demo.opened import OpenedFiles
+from io_core.errors import DataFileError
 from io_core.formats import FileRef, read_batches
 from io_core.formats.parquet import entry_of
 from io_core.model import TableRef
+from io_core.plan import ReadPlan
 from io_core.schema import decode_schema
-from io_core.storage import persist
+from io_core.storage import Storage, persist
+from planner_client import Client
 from tests.ray.tables import SCHEMA, CountingClient, ids, rows, table, write
+
+if TYPE_CHECKING:
+    from tests.object_store.store import ObjectStore
 
 CONTEXT = DataContext.get_current()
 
@@ -214,6 +221,65 @@ def test_every_format_is_read(client: CountingClient, content_type: str) -> None
     assert ids(read(source)) == list(range(25))
     filtered = source.apply_predicate(col("id") > 21).apply_projection({"s": "s"})
     assert read(filtered)["s"].to_pylist() == ["s22", "s23", "s24"]
+
+
+class Watched(Storage, frozen=True):
+    """Remembers which threads open files."""
+
+    def open_input(self, location: str) -> pa.NativeFile:
+        OPENING.append(threading.current_thread())
+        if GONE in location:
+            raise FileNotFoundError(location)
+        return super().open_input(location)
+
+
+OPENING: list[threading.Thread] = []
+GONE = "gone"
+
+
+def on_s3(client: Client, name: str) -> DeltaCatDatasource:
+    ref = TableRef.parse(name)
+    plan = client.catalog.plan(namespace=ref.namespace, table=ref.table)
+    OPENING.clear()
+    told = ReadPlan(plan.header, plan.files, Watched(plan.storage.stores))
+    return DeltaCatDatasource(name, plan=told)
+
+
+@pytest.fixture
+def s3_client(tmp_path: Path, object_store: ObjectStore) -> Client:
+    bucket, settings = object_store.bucket(), object_store.settings
+    return Client(tmp_path / "s3", data_root=bucket, s3=settings)
+
+
+def test_no_interrupt_of_a_task_meets_what_reads_s3(s3_client: Client) -> None:
+    name = table(s3_client, rows(0, 30))
+    assert ids(read(on_s3(s3_client, name), 1)) == list(range(30))
+    assert OPENING
+    assert threading.main_thread() not in OPENING
+
+
+def test_a_task_that_is_stopped_early_on_s3_stops_reading(s3_client: Client) -> None:
+    name = table(s3_client, rows(0, 10))
+    for start in (10, 20):
+        write(s3_client, name, rows(start, start + 10))
+    (task,) = tasks_of(on_s3(s3_client, name), 1)
+    blocks = iter(task())
+    assert next(blocks).num_rows == 10
+    (reader,) = {each for each in OPENING if each.is_alive()}
+    blocks.close()
+    reader.join(30)
+    assert not reader.is_alive()
+    assert len(OPENING) == 1
+
+
+def test_what_a_task_finds_wrong_on_s3_is_raised_by_the_task(
+    s3_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = table(s3_client, rows(0, 10))
+    source = on_s3(s3_client, name)
+    monkeypatch.setattr("tests.ray.test_ray_tasks.GONE", "parquet")
+    with pytest.raises(DataFileError, match="parquet"):
+        read(source, 1)
 
 
 def test_what_was_pushed_and_how_tasks_are_packed_is_said(client: CountingClient) -> None:
