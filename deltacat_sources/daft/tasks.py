@@ -1,9 +1,9 @@
 """Which tasks give Daft the rows of a plan? Its own reader's, wherever that gives them exactly.
 
-A task of Daft's own Parquet reader per file. Where the plan knows rows of a local file to be dead, the
-task masks what that reader decodes (`deltacat_sources.daft.masked`). Files of other formats, of older
-columns, of types that Daft's reader refuses or with dead rows on S3 go through Arrow, one task each. A
-partition whose rows have to be merged by key is one task.
+A task of Daft's own Parquet reader per file. Where the plan knows rows of files to be dead, a task masks
+what that reader decodes of some of them (`deltacat_sources.daft.masked`). Files of other formats, of
+older columns, of types that Daft's reader refuses or with dead rows on S3 go through Arrow, one task
+each. A partition whose rows have to be merged by key is one task.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from daft.daft import StorageConfig
 from daft.io.source import DataSourceTask
 from daft.recordbatch import RecordBatch
 
-from deltacat_sources.daft.masked import MaskedFile, MaskedTask
+from deltacat_sources.daft.footers import without_any
+from deltacat_sources.daft.masked import MaskedFile, MaskedTask, Way, together
 from deltacat_sources.daft.storage import io_config
 from deltacat_sources.daft.types import daft_schema, is_native
 from io_core import deletes
@@ -91,11 +92,12 @@ def tasks_of(plan: ReadPlan, reading: Reading) -> Iterator[DataSourceTask]:
             yield ArrowTask(piece, reading.columns, reading.predicate)
             continue
         for file in _living(piece):
-            yield lanes.task(file)
+            yield from lanes.tasks(file)
             if left is not None:
                 left -= file.alive
                 if left <= 0:
                     return
+    yield from lanes.rest()
 
 
 class _File(NamedTuple):
@@ -155,15 +157,53 @@ class _Lanes:
         if reaches is None and store is not None:
             reaches = io_config(store)
         self._storage = None if reaches is None else StorageConfig(True, reaches)
+        self._reaches = reaches
+        self._way = Way(repr(plan), plan.storage)
+        self._shape = _shape(plan, reading.columns)
+        self._masked: list[MaskedFile] = []
+        self._bare = self._without_answer()
 
-    def task(self, file: _File) -> DataSourceTask:
-        """The file's task: Daft's own reader's, if that gives its rows exactly."""
+    def tasks(self, file: _File) -> Iterator[DataSourceTask]:
+        """The file's task: Daft's own reader's, if that gives its rows exactly; perhaps only in `rest`."""
         kind = content_type_of(file.content_type).name
         plain = kind == "parquet" and file.encoding in (None, "identity")
-        if not (plain and self._is_native and self._shows(file.schema_id)):
-            return ArrowTask(file.plan, self._reading.columns, None)
-        if file.dead:
-            return self._masked(file)
+        native = plain and self._is_native and file.path not in self._bare
+        if not (native and self._shows(file.schema_id)):
+            yield ArrowTask(file.plan, self._reading.columns, None)
+        elif not file.dead:
+            yield self._native(file)
+        elif is_s3(file.path):
+            yield ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
+        else:
+            self._masked.append(MaskedFile(file.path, file.records, file.size, file.dead))
+            if self._reading.row_limit is not None:
+                yield from self.rest()
+
+    def rest(self) -> Iterator[DataSourceTask]:
+        """Tasks of files that have none yet."""
+        asked = self._reading
+        for files in together(self._masked):
+            yield MaskedTask(
+                files,
+                self._way,
+                self._shape,
+                filters=asked.pushdowns.filters,
+                row_limit=asked.row_limit,
+            )
+        self._masked = []
+
+    def _without_answer(self) -> frozenset[str]:
+        """Files that have no column of the answer, where Daft's reader would not do then."""
+        asked, plan = self._reading.pushdowns, self._plan
+        if asked.filters is None or not self._is_native:
+            return frozenset()
+        kinds = zip(plan.paths, *map(plan.column, ("content_type", "delta_type")), strict=True)
+        parquet = content_type_of("parquet")
+        paths = (p for p, k, d in kinds if content_type_of(k) is parquet and d != "delete")
+        answer = self._reading.columns if asked.columns is None else asked.columns
+        return without_any(paths, answer, self._reaches)
+
+    def _native(self, file: _File) -> DataSourceTask:
         # Without pushdowns a task's rows come back unfiltered; without sizes Daft's Ray runner
         # cannot put small files together.
         return DataSourceTask.parquet(
@@ -173,17 +213,6 @@ class _Lanes:
             num_rows=file.records,
             size_bytes=file.size,
             storage_config=self._storage,
-        )
-
-    def _masked(self, file: _File) -> DataSourceTask:
-        if is_s3(file.path):
-            return ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
-        named = repr(self._plan)
-        return MaskedTask(
-            MaskedFile(file.path, file.records, file.dead, named, self._plan.storage),
-            _shape(self._plan, self._reading.columns),
-            filters=self._reading.pushdowns.filters,
-            row_limit=self._reading.row_limit,
         )
 
     def _shows(self, schema_id: int | None) -> bool:
@@ -202,10 +231,6 @@ class _Lanes:
         if writer is None:
             return not needs_alignment(self._wanted)
         names = names_in_file(self._wanted, writer)
-        asked = self._reading.pushdowns
-        # Daft 0.7.26 forgets the filter over a file that has none of the columns of the answer.
-        if asked.filters is not None and names.keys().isdisjoint(asked.columns or names):
-            return False
         for field in self._wanted:
             stored = names.get(field.name)
             if stored is None:

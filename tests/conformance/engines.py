@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "Arrow", "DaftOnRay", "Engine", "start_on_ray"]
 
+# A query on a cluster that takes longer will not end.
+_LONGEST_S = 300
+
 
 class Engine(Protocol):
     """One way to read a table.
@@ -145,10 +148,11 @@ class DaftOnRay(Daft):
     process: Executor
 
     def read(self, planner: Client, table: str, query: Query) -> pa.Table:
-        return self.process.submit(Daft.read, Daft(), planner, table, query).result()
+        return self.process.submit(Daft.read, Daft(), planner, table, query).result(_LONGEST_S)
 
     def ask(self, planner: Client, table: str, query: Query, schema: pa.Schema) -> pa.Table:
-        return self.process.submit(Daft.ask, Daft(), planner, table, query, schema).result()
+        asked = self.process.submit(Daft.ask, Daft(), planner, table, query, schema)
+        return asked.result(_LONGEST_S)
 
 
 def start_on_ray(address: str) -> None:

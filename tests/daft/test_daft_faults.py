@@ -63,7 +63,7 @@ def test_a_driver_that_dies_around_its_commit_leaves_all_rows_or_none(
     root: Path, moment: str
 ) -> None:
     command = [sys.executable, "-m", "tests.daft.dying_driver", str(root), "ns.t", moment]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     died = (-signal.SIGKILL,) if not moment.isdigit() else (-signal.SIGKILL, 0)
     assert done.returncode in died, done.stderr.decode()
     whole, none = list(range(ROWS)), list[int]()

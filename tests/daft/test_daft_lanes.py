@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from daft import col
 
 from deltacat_sources.daft import read_deltacat
+from io_core.formats.parquet import entry_of
 from planner_client import Client
 
 if TYPE_CHECKING:
@@ -97,3 +101,63 @@ def test_files_of_other_formats_read_beside_parquet(client: Client, kind: str) -
     assert sorted(frame.where(col("id") >= 2).to_pydict()["id"]) == [2, 3, 4]
     assert frame.limit(3).to_arrow().num_rows == 3
     assert frame.count_rows() == 4
+
+
+FOREIGN = pa.schema([("id", pa.int64()), ("s", pa.string()), ("x", pa.float64())])
+
+
+@pytest.fixture(params=[[], ["id"]], ids=["plain", "keyed"])
+def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
+    """Files that another program wrote under the table's schema: one has an id and no more."""
+    client = Client(tmp_path / "catalog")
+    where: dict[str, Any] = {"namespace": "ns", "table": "t"}  # Any: of any call
+    client.catalog.create_table(
+        **where, schema=FOREIGN, merge_keys=request.param, auto_create_namespace=True
+    )
+    session = client.stage(**where, mode="auto")
+    os.makedirs(session.data_dir)
+    entries = []
+    for name, columns in {"a": {"id": [1, 2, 3]}, "b": {"id": [7, 8], "s": ["x", "y"]}}.items():
+        pq.write_table(pa.table(columns), f"{session.data_dir}/{name}.parquet")
+        entry = entry_of(f"{session.data_dir}/{name}.parquet", FOREIGN)
+        # As a program does that believes its files to be whole.
+        entries.append(msgspec.structs.replace(entry, schema_id=session.schema_id))
+    client.commit(session=session, entries=entries)
+    if request.param:
+        gone = pa.table({"id": [3, 8]})
+        client.catalog.write(gone, **where, mode="delete")
+    return client
+
+
+@pytest.mark.parametrize(
+    ("keep", "wanted"),
+    [
+        (col("id") == 2, [2]),
+        (col("id") < 8, [1, 2, 3, 7]),
+        (col("s").is_null(), [1, 2, 3]),
+        (col("s") == "x", [7]),
+        (col("x").is_null() & (col("id") > 1), [2, 3, 7, 8]),
+        (col("x").not_null(), []),
+    ],
+    ids=str,
+)
+def test_a_file_that_lacks_all_columns_of_an_answer_is_filtered(
+    foreign: Client, keep: daft.Expression, wanted: list[int]
+) -> None:
+    dead = {3, 8} if foreign.catalog.plan(namespace="ns", table="t").requires_merge else set()
+    left = [i for i in wanted if i not in dead]
+    frame = read_deltacat("ns.t", planner=foreign).where(keep)
+    texts = {7: "x", 8: "y"}
+    assert frame.select("x").to_pydict() == {"x": [None] * len(left)}
+    assert sorted(frame.select("id").to_pydict()["id"]) == left
+    found = frame.select("s").to_pydict()["s"]
+    assert sorted(map(str, found)) == sorted(str(texts.get(i)) for i in left)
+    assert frame.count_rows() == len(left)
+    assert frame.limit(10).select("x").count_rows() == len(left)
+
+
+def test_rows_of_a_file_without_the_columns_of_an_answer_are_counted(foreign: Client) -> None:
+    frame = read_deltacat("ns.t", planner=foreign)
+    rows = frame.count_rows()
+    assert frame.select("x").to_pydict() == {"x": [None] * rows}
+    assert rows == len(frame.to_pydict()["id"])

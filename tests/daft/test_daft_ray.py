@@ -23,6 +23,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=400,
         env={**os.environ, "DAFT_RUNNER": "ray", "DAFT_PROGRESS_BAR": "0"},
     )
     assert done.returncode == 0, done.stderr

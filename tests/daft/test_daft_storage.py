@@ -122,3 +122,21 @@ def tasks(client: Client) -> list[DataSourceTask]:
         return [task async for task in source.get_tasks(Pushdowns())]
 
     return asyncio.run(found())
+
+
+def test_many_files_with_dead_rows_on_s3_are_read_at_once(client: Client) -> None:
+    where: dict[str, Any] = {"namespace": "ns", "table": "many"}  # Any: of any call
+    # More than there are cores, in each of which a task could wait for another.
+    client.catalog.write(rows(range(80), 0), **where, merge_keys=["id"], max_rows_per_file=10)
+    client.catalog.write(rows(range(0, 80, 2), 1000), **where, mode="merge")
+    left = read_deltacat("ns.many", planner=client)
+    right = read_deltacat("ns.many", planner=client).where(col("x") >= 1000).select("id")
+    joined = left.limit(80).join(right, on="id").to_pydict()
+    assert sorted(joined["x"]) == [1000 + i for i in range(0, 80, 2)]
+
+
+def test_filters_on_s3_are_applied_whatever_columns_a_file_has(client: Client) -> None:
+    client.catalog.write(rows(range(5), 0).select(["id"]), namespace="ns", table="grown")
+    client.catalog.write(rows(range(5, 8), 0), namespace="ns", table="grown")
+    frame = read_deltacat("ns.grown", planner=client).where(col("id") > 3)
+    assert sorted(map(str, frame.select("s").to_pydict()["s"])) == ["None", "s0", "s1", "s2"]
