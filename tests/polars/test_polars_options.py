@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import pickle
 import threading
+import time
 from typing import TYPE_CHECKING, Any, assert_type
 from xml.etree import ElementTree as ET
 
@@ -266,6 +268,37 @@ def test_sql_sees_every_table_of_a_catalog(client: Client) -> None:
         context.execute("SELECT * FROM nothing").collect()
     with pytest.raises(NotFoundError):
         sql_context(client, namespace="nss").execute("SELECT 1")
+
+
+def test_sql_shows_the_past_and_frames_that_were_registered(client: Client) -> None:
+    before = time.time_ns()
+    client.catalog.write(rows(100), **WHERE)
+    context = sql_context(client, namespace="ns", as_of=before)
+    context.register("wanted", pl.LazyFrame({"id": [3, 103]}))
+    found = context.execute("SELECT t.id FROM t JOIN wanted w ON t.id = w.id", eager=True)
+    assert found.rows() == [(3,)]
+
+
+def test_a_callers_token_stands_in_nothing_that_a_frame_shows_or_sends(
+    client: Client, tmp_path: Path
+) -> None:
+    client.close()
+    secret = "s3cret-token"
+    with (
+        listening(build_app(EmbeddedPlanner(tmp_path / "catalog"))) as url,
+        Client(url, bearer_token=secret) as asking,
+    ):
+        frame = scan_deltacat("ns.t", planner=asking).filter(pl.col("id") > 35)
+        sink = sink_deltacat(frame, "ns.copy", planner=asking, lazy=True)
+        explained = DeltaCatFrame(frame).explain()
+        shown = [repr(frame), frame.explain(), repr(explained), explained._repr_html_()]
+        shown += [repr(vars(frame)), repr(asking), sink.explain(), repr(sink)]
+        sent = [asked.serialize() for asked in (frame, sink)]
+        for text in [*shown, *(one.decode("latin-1") for one in sent)]:
+            assert secret not in text
+        again, written = (pl.LazyFrame.deserialize(io.BytesIO(one)) for one in sent)
+        assert again.collect()["id"].to_list() == [36, 37, 38, 39]
+        assert written.collect()["total_records"].item() == 4
 
 
 class Gathered:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from deltacat_sources.polars import read_deltacat, scan_deltacat, sink_deltacat, write_deltacat
-from io_core.errors import NotFoundError
+from io_core.errors import AlreadyExistsError, NotFoundError
 from planner_client import Client
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from polars._typing import EngineType
 
+    from io_core.model import WriteMode
+
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
+ADDING: list[WriteMode] = ["auto", "add", "append"]
 FRAME = pl.DataFrame({"id": [3, 1, 2, 4], "part": [1, 1, 2, 2]})
 
 
@@ -102,6 +107,54 @@ def test_high_cardinality_keys_make_a_file_each(client: Client) -> None:
     session = sink_deltacat(frame, "ns.t", planner=client, partition_by="key")
     assert session.files_registered == 500
     assert read_deltacat("ns.t", planner=client)["v"].sum() == sum(range(2_000))
+
+
+_FEW_HANDLES = """
+import resource, sys
+import polars as pl
+from deltacat_sources.polars import sink_deltacat
+
+# Loaded before there is a limit: a table of one partition.
+sink_deltacat(pl.LazyFrame({"key": [0]}), "ns.few", planner=sys.argv[1], partition_by="key")
+resource.setrlimit(resource.RLIMIT_NOFILE, (220, 220))
+frame = pl.LazyFrame({"key": [i % 600 for i in range(3_000)]})
+print(sink_deltacat(frame, "ns.many", planner=sys.argv[1], partition_by="key").files_registered)
+"""
+
+
+def test_more_partitions_than_a_process_may_open_files_are_written(client: Client) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FEW_HANDLES, client.target],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 600
+    assert read_deltacat("ns.many", planner=client).height == 3_000
+
+
+def test_each_mode_means_what_it_says(client: Client) -> None:
+    def ids(table: str) -> list[int]:
+        return sorted(read_deltacat(f"ns.{table}", planner=client)["id"])
+
+    one = pl.LazyFrame({"id": [1], "part": [1]})
+    sink_deltacat(FRAME.lazy(), "ns.t", planner=client, mode="create", partition_by="part")
+    with pytest.raises(AlreadyExistsError):
+        sink_deltacat(one, "ns.t", planner=client, mode="create")
+    for mode in ADDING:
+        sink_deltacat(one, "ns.t", planner=client, mode=mode)
+    assert ids("t") == [1, 1, 1, 1, 2, 3, 4]
+    sink_deltacat(one, "ns.t", planner=client, mode="replace_partition")
+    assert ids("t") == [1, 2, 4]
+    sink_deltacat(one, "ns.t", planner=client, mode="replace")
+    assert ids("t") == [1]
+    sink_deltacat(FRAME.lazy(), "ns.k", planner=client, merge_keys="id")
+    sink_deltacat(one.with_columns(part=9), "ns.k", planner=client, mode="merge")
+    sink_deltacat(FRAME.lazy().filter(pl.col("id") > 2), "ns.k", planner=client, mode="delete")
+    found = read_deltacat("ns.k", planner=client).sort("id")
+    assert found.rows() == [(1, 9), (2, 2)]
 
 
 def test_keys_are_deleted_from_a_table_that_is_sorted_by_another_column(client: Client) -> None:
