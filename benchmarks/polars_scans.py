@@ -9,10 +9,8 @@ it takes any.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import functools
-import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import polars.testing
+import pyarrow as pa
 
 from benchmarks import harness
 from benchmarks.harness import Sample, progress
@@ -193,10 +192,8 @@ def _child(name: str, place: str, files: str, root: str, url: str) -> None:
     side = next(side for side in SIDES if side.name == name)
     query, fixture = QUERIES[int(place)], Fixture(root, url)
     side.load()
-    # Arrow imports it, and pandas where that is installed, when it first makes an array.
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pyarrow.pandas_compat")
-        importlib.import_module("pandas")
+    # The first array that Arrow makes imports several modules, and pandas where that is installed.
+    pa.array([1])
 
     def answer() -> pl.DataFrame:
         return query.ask(side.frame(side.open(fixture)), int(files)).collect()
