@@ -18,7 +18,11 @@ import pyarrow as pa
 
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
-from planner_client.server.partitions import partition_runs, partition_table
+from planner_client.server.partitions import (
+    later_partitions,
+    partition_runs,
+    partition_table,
+)
 from planner_client.server.runs import RunCache
 from planner_client.server.segments import core_runs, file_count
 from planner_client.server.statistics import BLOCK, StatColumn, Stats, block_extreme, stat_column
@@ -477,10 +481,9 @@ def load_partitions(
     if old is None:
         parts = [_from_run(run) for run in partition_runs(db, version.version_id)]
         after = int(parts[-1].ids[-1]) if parts else 0
+    later = later_partitions(db, version.version_id, after, sum(len(part.ids) for part in parts))
     found = db.execute(
-        "SELECT partition_id, uuid, begin_seq, partition_values FROM partition"
-        " WHERE version_id = ? AND partition_id > ? ORDER BY partition_id",
-        (version.version_id, after),
+        f"SELECT partition_id, uuid, begin_seq, partition_values {later} ORDER BY partition_id"
     ).fetchall()
     ended = db.execute(
         "SELECT partition_id, end_seq FROM partition WHERE version_id = ? AND end_seq > ?",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from io_core.model import PartitionScheme
 
-__all__ = ["fold_partitions", "partition_runs", "partition_table"]
+__all__ = ["fold_partitions", "later_partitions", "partition_runs", "partition_table"]
 
 _NAME = "partitions"
 _MANY = 1024
@@ -61,6 +61,22 @@ def partition_runs(db: apsw.Connection, version_id: int) -> list[pa.Table]:
     return [decode_columns(encoding, body) for encoding, body in found]
 
 
+def later_partitions(db: apsw.Connection, version_id: int, after: int, known: int) -> str:
+    """FROM and WHERE of a version's partitions above an id, which cost what is new of them.
+
+    Args:
+        db: The ledger.
+        version_id: Whose.
+        after: The id.
+        known: How many of the version's partitions have that id or a lower one, or fewer.
+    """
+    (newest,) = db.execute("SELECT coalesce(max(partition_id), 0) FROM partition").fetchone()
+    # SQLite would go through all of the version's, whose index is not in the order of ids; the plus
+    # makes it walk the ids, of which other tables may have taken more since than this one has.
+    walked = "+" if newest - after <= known else ""
+    return f"FROM partition WHERE {walked}version_id = {version_id:d} AND partition_id > {after:d}"
+
+
 def fold_partitions(
     db: apsw.Connection,
     version_id: int,
@@ -68,17 +84,18 @@ def fold_partitions(
     scheme: PartitionScheme | None,
 ) -> None:
     """Make columns of the partitions that are rows alone, if they are many."""
-    (after,) = db.execute(
-        "SELECT coalesce(max(first + files), 0) FROM segment WHERE version_id = ? AND name = ?",
+    runs, following = db.execute(
+        "SELECT count(*), coalesce(max(first + files), 0) FROM segment"
+        " WHERE version_id = ? AND name = ?",
         (version_id, _NAME),
     ).fetchone()
-    where = "FROM partition WHERE version_id = ? AND partition_id >= ?"
-    (alone,) = db.execute(f"SELECT count(*) {where}", (version_id, after)).fetchone()
+    # Each run was made of so many at least.
+    later = later_partitions(db, version_id, following - 1, runs * _MANY)
+    (alone,) = db.execute(f"SELECT count(*) {later}").fetchone()
     if alone < _MANY:
         return
     found = db.execute(
-        f"SELECT partition_id, uuid, begin_seq, partition_values {where} ORDER BY partition_id",
-        (version_id, after),
+        f"SELECT partition_id, uuid, begin_seq, partition_values {later} ORDER BY partition_id"
     ).fetchall()
     first, last = int(found[0][0]), int(found[-1][0])
     body = encode_columns(partition_table(found, schema, scheme))
