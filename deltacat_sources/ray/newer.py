@@ -5,7 +5,8 @@ be imported; where it is another one, `works()` is False; either way the public 
 
 Ray has a source list its files in a task of its own, after pushdown. Here the driver plans, when Ray
 asks the scanner what files to leave out: the answer carries the tasks to the listing, which sends each
-to a reader. So workers get their part of the plan, and none asks for one.
+to a reader. So workers get their part of the plan, and none asks for one. Few tasks go to the readers
+straight from the driver: a listing would cost as much as a small read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ from ray.data._internal.datasource_v2.interfaces.pushdown import (
 )
 from ray.data._internal.datasource_v2.interfaces.reader import Reader
 from ray.data._internal.datasource_v2.interfaces.scanner import Scanner
+from ray.data._internal.execution.interfaces import BlockEntry, PhysicalOperator, RefBundle
+from ray.data._internal.execution.operators.input_data_buffer import InputDataBuffer
+from ray.data._internal.logical.operators import ListFiles
+from ray.data._internal.planner.planner import Planner
+from ray.data.block import BlockAccessor
 from ray.data.expressions import Expr, lit
 from ray.data.read_api import _read_datasource_v2
 
@@ -45,7 +51,7 @@ from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.schema import encode_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ray.data import Dataset
 
@@ -55,6 +61,8 @@ __all__ = ["DeltaCatScanner", "dataset", "works"]
 
 # The column of a manifest with what a task reads.
 _SHARE = "deltacat_share"
+# Up to so many tasks go to the readers without a listing: each costs the driver an object.
+_MOST_UNLISTED = 64
 
 
 class DeltaCatScanner(
@@ -170,6 +178,40 @@ class _Listing(FileIndexer):
         """Nothing: no file has to be sampled."""
         del paths, told
         return iter(())
+
+
+def _unlisted(op: ListFiles, context: DataContext) -> PhysicalOperator | None:
+    """The tasks of one of ours as the readers' input; None where a listing has to give them."""
+    planned = op.partition_pruner
+    if not isinstance(planned, _Planned) or planned.tasks.num_rows > _MOST_UNLISTED:
+        return None
+    if context.checkpoint_config is not None:
+        return None  # a listing leaves out what was read before
+    bundles = []
+    for manifest in _Listing().list_files([], pruners=[planned]):
+        block = manifest.as_block()
+        told = BlockAccessor.for_block(block).get_metadata(input_files=None, block_exec_stats=None)
+        # Not owned: what is lost is made again from these.
+        entry = BlockEntry(ray.put(block), told)
+        bundles.append(RefBundle((entry,), owns_blocks=False, schema=block.schema))
+    return InputDataBuffer(context, input_data=bundles)
+
+
+def _planner_of_listings(
+    listed: Callable[[ListFiles, list[PhysicalOperator], DataContext], PhysicalOperator],
+) -> Callable[[ListFiles, list[PhysicalOperator], DataContext], PhysicalOperator]:
+    def plan(
+        op: ListFiles, children: list[PhysicalOperator], context: DataContext
+    ) -> PhysicalOperator:
+        return _unlisted(op, context) or listed(op, children, context)
+
+    return plan
+
+
+# Elsewhere all tasks are listed.
+with contextlib.suppress(AttributeError, KeyError):
+    _KNOWN = Planner._DEFAULT_PLAN_FNS  # noqa: SLF001  # no public way
+    _KNOWN[ListFiles] = _planner_of_listings(_KNOWN[ListFiles])
 
 
 # Any: what Arrow makes of a row.

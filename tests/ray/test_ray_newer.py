@@ -127,6 +127,18 @@ def test_a_task_opens_no_planner(tmp_path: Path) -> None:
         sent.reading.shares(1)
 
 
+def test_few_tasks_are_read_without_a_listing_and_many_with_one(
+    client: CountingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = read_deltacat(table(client, rows(0, 60)), planner=client).filter(expr=col("id") > 7)
+    unlisted = dataset.materialize()
+    monkeypatch.setattr(newer, "_MOST_UNLISTED", 0)
+    listed = dataset.materialize()
+    assert ids(table_of(unlisted)) == ids(table_of(listed)) == list(range(8, 60))
+    assert "ListFiles" not in unlisted.stats()
+    assert "ListFiles" in listed.stats()
+
+
 def test_a_large_cluster_gets_more_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert most_tasks(200) == 200
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 1024.0})
