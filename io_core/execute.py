@@ -15,7 +15,7 @@ from io_core.lean_arrow import booleans
 from io_core.manifest import manifest_table
 from io_core.merge import MergeFile, living
 from io_core.predicate import Constant, bind, columns_of, restrict
-from io_core.predicate_arrow import to_arrow
+from io_core.predicate_arrow import matching, to_arrow
 from io_core.schema import FROM_PARTITION, align, check_columns, names_in_file, without_views
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def execute(
     if left == 0:
         return
     for piece in _pieces(plan, read_schema, bound):
-        rows = piece if bound is None else piece.filter(to_arrow(bound, read_schema).expression)
+        rows = piece if bound is None else matching(piece, bound)
         if skip:
             dropped = min(skip, rows.num_rows)
             rows, skip = rows.slice(dropped), skip - dropped

@@ -1,14 +1,14 @@
 """How is Arrow used without pandas, which it imports, wherever it is, for the first value it makes?
 
-That import takes a second and some 60 MB. `pa.array` and `pa.scalar` do it; an array made of its
-buffers does not.
+That import takes a second and some 60 MB. `pa.array`, `pa.scalar` and `to_numpy` do it; whoever goes by
+an array's buffers does not.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What stands for a value, without a word of its type.
 _Value = bool | int | float | str | bytes
 
-__all__ = ["booleans", "lean_array", "lean_scalar", "spare_pandas"]
+__all__ = ["booleans", "lean_array", "lean_numpy", "lean_scalar", "spare_pandas"]
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -52,7 +52,7 @@ def lean_array(values: Sequence[_Value | None], dtype: pa.DataType) -> pa.Array:
     Args:
         values: Of times and dates the integers that stand for them, of decimals the digits without
             the point; None is null.
-        dtype: No view, dictionary or half float.
+        dtype: No dictionary and no half float.
 
     Raises:
         OverflowError: A value that the type has no place for.
@@ -64,6 +64,9 @@ def lean_array(values: Sequence[_Value | None], dtype: pa.DataType) -> pa.Array:
         >>> lean_array(["a", "bc"], pa.string()).to_pylist()
         ['a', 'bc']
     """
+    if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
+        large = pa.large_string() if pa.types.is_string_view(dtype) else pa.large_binary()
+        return lean_array(values, large).cast(dtype)
     there = np.fromiter((v is not None for v in values), np.bool_, len(values))
     valid = None if there.all() else _bits(there)
     return pa.Array.from_buffers(dtype, len(values), [valid, *_memory(values, dtype)])
@@ -77,6 +80,32 @@ def lean_scalar(value: _Value, dtype: pa.DataType) -> pa.Scalar:
         <pyarrow.Date32Scalar: datetime.date(1970, 1, 2)>
     """
     return lean_array([value], dtype)[0]
+
+
+# Any: of the array's type.
+def lean_numpy(array: pa.Array) -> npt.NDArray[Any]:
+    """Booleans or numbers without nulls as NumPy has them; numbers are not copied, nor to be changed.
+
+    Example:
+        >>> lean_numpy(pa.array([1, 2, 3])[1:]), lean_numpy(pa.array([True, False]))
+        (array([2, 3]), array([ True, False]))
+    """
+    dtype = array.type
+    is_bool = pa.types.is_boolean(dtype)
+    kind = "f" if pa.types.is_floating(dtype) else _sign(dtype)
+    named = np.dtype(np.bool_ if is_bool else f"{kind}{dtype.byte_width}")
+    if not len(array):
+        return np.empty(0, named)
+    memory, start = array.buffers()[1], array.offset
+    if not is_bool:
+        return np.frombuffer(memory, named, len(array), start * dtype.byte_width)
+    held = np.frombuffer(memory, np.uint8, offset=start // 8)
+    bits = np.unpackbits(held, count=start % 8 + len(array), bitorder="little")
+    return bits[start % 8 :].view(np.bool_)
+
+
+def _sign(dtype: pa.DataType) -> str:
+    return "u" if pa.types.is_unsigned_integer(dtype) else "i"
 
 
 def _memory(values: Sequence[_Value | None], dtype: pa.DataType) -> list[pa.Buffer]:
@@ -93,9 +122,8 @@ def _memory(values: Sequence[_Value | None], dtype: pa.DataType) -> list[pa.Buff
     if _holds_bytes(dtype):
         parts = [v.encode() if isinstance(v, str) else v or b"" for v in values]
         return _strings([p for p in parts if isinstance(p, bytes)], dtype)
-    kind = "u" if t.is_unsigned_integer(dtype) else "i"
     whole = [0 if v is None else v for v in values]
-    return [pa.py_buffer(np.array(whole, np.dtype(f"{kind}{dtype.byte_width}")))]
+    return [pa.py_buffer(np.array(whole, np.dtype(f"{_sign(dtype)}{dtype.byte_width}")))]
 
 
 def _holds_bytes(dtype: pa.DataType) -> bool:

@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.lean_arrow import lean_scalar
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -117,14 +119,14 @@ def locate(value: object, dtype: pa.DataType) -> Located:
     match kind:
         case "bool":
             if isinstance(value, bool):
-                return Located(pa.scalar(value, dtype), True)
+                return Located(lean_scalar(value, dtype), True)
         case "text":
             if isinstance(value, str):
-                return Located(pa.scalar(value, dtype), True)
+                return Located(lean_scalar(value, dtype), True)
         case "binary":
             if (raw := _bytes(value)) is not None:
                 fixed = not _is_variable_binary(dtype)
-                return _place_fixed(raw, dtype) if fixed else Located(pa.scalar(raw, dtype), True)
+                return _place_fixed(raw, dtype) if fixed else Located(lean_scalar(raw, dtype), True)
         case "number":
             if (number := _number(value, floats=pa.types.is_floating(dtype))) is not None:
                 return _place_number(number, dtype)
@@ -152,13 +154,13 @@ def _place_fixed(raw: bytes, dtype: pa.DataType) -> Located:
     """Among values of one length: a longer literal follows its own beginning."""
     width = dtype.byte_width
     if len(raw) >= width:
-        return Located(pa.scalar(raw[:width], dtype), len(raw) == width)
+        return Located(lean_scalar(raw[:width], dtype), len(raw) == width)
     # Every value that begins with the literal is above it; below it is what a smaller number begins.
     number = int.from_bytes(raw)
     if not number:
         return Located(None, False)
     below = (number - 1).to_bytes(len(raw)) + b"\xff" * (width - len(raw))
-    return Located(pa.scalar(below, dtype), False)
+    return Located(lean_scalar(below, dtype), False)
 
 
 def _number(value: object, *, floats: bool) -> Fraction | int | float | None:
@@ -203,7 +205,7 @@ def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:
         if math.isnan(number):
             raise ValueError(f"NaN cannot be compared with a column of type {dtype}")
         return (
-            Located(_grid_scalar(_grid(dtype)[1], dtype), False)
+            Located(lean_scalar(_grid(dtype)[1], dtype), False)
             if number > 0
             else Located(None, False)
         )
@@ -215,13 +217,13 @@ def _place_number(number: Fraction | float, dtype: pa.DataType) -> Located:
 
 def _place_float(number: Fraction | float, dtype: pa.DataType) -> Located:
     if isinstance(number, float):
-        return Located(pa.scalar(number, dtype), True)
+        return Located(lean_scalar(number, dtype), True)
     try:
         nearest = float(number)
     except OverflowError:
         nearest = math.inf if number > 0 else -math.inf
     # Narrow floats first round to the nearest; step down where that went above the literal.
-    scalar = pa.scalar(nearest, pa.float64()).cast(dtype, safe=False)
+    scalar = lean_scalar(nearest, pa.float64()).cast(dtype, safe=False)
     found = scalar.as_py()
     if math.isfinite(found) and Fraction(found) <= number:
         return Located(scalar, Fraction(found) == number)
@@ -231,8 +233,8 @@ def _place_float(number: Fraction | float, dtype: pa.DataType) -> Located:
 
 
 def _float_below(value: float, dtype: pa.DataType) -> pa.Scalar:
-    narrow = np.dtype(dtype.to_pandas_dtype())
-    return pa.scalar(np.nextafter(narrow.type(value), narrow.type(-np.inf)), dtype)
+    narrow = np.dtype(f"f{dtype.byte_width}")
+    return lean_scalar(float(np.nextafter(narrow.type(value), narrow.type(-np.inf))), dtype)
 
 
 def _unit_ns(dtype: pa.DataType) -> int:
@@ -260,17 +262,7 @@ def _place_on_grid(whole: int, dtype: pa.DataType, *, exact: bool) -> Located:
     low, high = _grid(dtype)
     if whole < low:
         return Located(None, False)
-    return Located(_grid_scalar(min(whole, high), dtype), exact and whole <= high)
-
-
-def _grid_scalar(index: int, dtype: pa.DataType) -> pa.Scalar:
-    if pa.types.is_integer(dtype):
-        return pa.scalar(index, dtype)
-    if pa.types.is_decimal(dtype):
-        digits = Decimal((int(index < 0), tuple(int(d) for d in str(abs(index))), -dtype.scale))
-        return pa.scalar(digits, dtype)
-    width = pa.int32() if pa.types.is_date32(dtype) or pa.types.is_time32(dtype) else pa.int64()
-    return pa.scalar(index, width).cast(dtype)
+    return Located(lean_scalar(min(whole, high), dtype), exact and whole <= high)
 
 
 def _nanos(value: object, kind: Kind, dtype: pa.DataType) -> int | None:

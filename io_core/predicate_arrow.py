@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.lean_arrow import lean_array, lean_scalar
 from io_core.predicate import (
     And,
     Compare,
@@ -24,17 +24,39 @@ from io_core.predicate import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["to_arrow"]
+__all__ = ["matching", "to_arrow"]
 
-# Any: pyarrow's untyped expressions.
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "neq": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
+# Any: an expression of pyarrow's, or a column's values; its functions take both.
+Term = Any
+_OPERATORS: dict[str, Callable[[Term, pa.Scalar], Term]] = {
+    "eq": pc.equal,
+    "neq": pc.not_equal,
+    "gt": pc.greater,
+    "gte": pc.greater_equal,
+    "lt": pc.less,
+    "lte": pc.less_equal,
 }
+
+
+def matching(rows: pa.Table, predicate: Predicate) -> pa.Table:
+    """The rows for which a predicate is true, in their order.
+
+    Not by `Table.filter` of an expression, for which pyarrow imports its datasets, and pandas with them.
+
+    Args:
+        rows: Of the schema that the predicate was bound to; further columns are kept.
+        predicate: As `bind` returned it.
+
+    Example:
+        >>> from io_core.predicate import bind
+        >>> rows = pa.table({"x": [1.0, float("nan"), None]})
+        >>> matching(rows, bind(Compare("gt", "x", 1), rows.schema)).num_rows
+        1
+    """
+    found = _said(predicate, rows.schema, rows.column)
+    if isinstance(found, pa.Scalar):
+        return rows if found.as_py() else rows.slice(0, 0)
+    return rows.filter(found)
 
 
 def to_arrow(predicate: Predicate, schema: pa.Schema) -> Translation[pc.Expression]:
@@ -54,52 +76,55 @@ def to_arrow(predicate: Predicate, schema: pa.Schema) -> Translation[pc.Expressi
         >>> rows.filter(said.expression).num_rows, said.exact
         (1, True)
     """
-    return Translation(_expression(predicate, schema), exact=True)
+    found = _said(predicate, schema, pc.field)
+    is_constant = isinstance(found, pa.Scalar)
+    return Translation(pc.scalar(found) if is_constant else found, exact=True)
 
 
-def _expression(predicate: Predicate, schema: pa.Schema) -> pc.Expression:
+def _said(predicate: Predicate, schema: pa.Schema, column_of: Callable[[str], Term]) -> Term:
+    """The predicate over whatever stands for a column; of a constant a scalar."""
+
+    def plain(column: str) -> Term:
+        found, dtype = column_of(column), schema.field(column).type
+        wide = _with_kernels(dtype)
+        return found if wide == dtype else found.cast(wide)
+
     match predicate:
         case Constant(value):
-            return pc.scalar(value)
+            return lean_scalar(value, pa.bool_())
         case And(children):
-            return _joined(operator.and_, [_expression(c, schema) for c in children])
+            return _joined(pc.and_kleene, [_said(c, schema, column_of) for c in children])
         case Or(children):
-            return _joined(operator.or_, [_expression(c, schema) for c in children])
+            return _joined(pc.or_kleene, [_said(c, schema, column_of) for c in children])
         case IsNull(column):
-            return pc.is_null(pc.field(column))
+            return pc.is_null(column_of(column))
         case Not(IsNull(column)):
-            return pc.is_valid(pc.field(column))
+            return pc.is_valid(column_of(column))
         case IsNan(column):
-            return pc.is_nan(_field(column, schema))
+            return pc.is_nan(plain(column))
         case Not(IsNan(column)):
-            return ~pc.is_nan(_field(column, schema))
+            return pc.invert(pc.is_nan(plain(column)))
         case In(column, values):
-            return pc.is_in(_field(column, schema), _value_set(values))
+            return pc.is_in(plain(column), value_set=_value_set(values))
         case Not(In(column, values)):
             # Arrow's is_in is two-valued: a null would come out as "not in".
-            inside = pc.is_in(_field(column, schema), _value_set(values))
-            return pc.is_valid(pc.field(column)) & ~inside
+            inside = pc.is_in(plain(column), value_set=_value_set(values))
+            return pc.and_kleene(pc.is_valid(column_of(column)), pc.invert(inside))
         case Compare(op, column, value):
-            field = _field(column, schema)
-            expression = _OPERATORS[op](field, value.cast(_with_kernels(value.type)))
+            term = plain(column)
+            compared = _OPERATORS[op](term, value.cast(_with_kernels(value.type)))
             if op in ("gt", "gte") and pa.types.is_floating(value.type):
-                return expression | pc.is_nan(field)
-            return expression
+                return pc.or_kleene(compared, pc.is_nan(term))
+            return compared
     raise TypeError(f"not a bound predicate: {predicate!r}")
 
 
-def _joined(join: Callable[[Any, Any], Any], parts: list[pc.Expression]) -> pc.Expression:
+def _joined(join: Callable[[Term, Term], Term], parts: list[Term]) -> Term:
     """The parts as a balanced tree: Arrow walks expressions by recursion."""
     while len(parts) > 1:
         pairs = zip(parts[::2], parts[1::2], strict=False)
         parts = [join(a, b) for a, b in pairs] + parts[len(parts) & ~1 :]
     return parts[0]
-
-
-def _field(column: str, schema: pa.Schema) -> pc.Expression:
-    dtype = schema.field(column).type
-    wide = _with_kernels(dtype)
-    return pc.field(column) if wide == dtype else pc.field(column).cast(wide)
 
 
 def _with_kernels(dtype: pa.DataType) -> pa.DataType:
@@ -120,5 +145,5 @@ def _value_set(values: tuple[pa.Scalar, ...]) -> pa.Array:
     listed = pa.concat_arrays([pa.repeat(v, 1) for v in values])
     if pa.types.is_floating(listed.type) and any(v.as_py() == 0 for v in values):
         # is_in compares bits: both zeros are needed for -0.0 == 0.0.
-        listed = pa.concat_arrays([listed, pa.array([0.0, -0.0], listed.type)])
+        listed = pa.concat_arrays([listed, lean_array([0.0, -0.0], listed.type)])
     return listed.cast(_with_kernels(listed.type))

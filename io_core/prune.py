@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.lean_arrow import lean_array, lean_numpy, lean_scalar
 from io_core.literal import kind_of
 from io_core.partition import Bounds, Image, value_bounds
 from io_core.predicate import And, Compare, Constant, In, IsNan, IsNull, Not, Or, Predicate
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Mask", "Verdict", "file_bounds", "partition_bounds", "prune"]
 
 Mask = npt.NDArray[np.bool_]
+_UNKNOWN = lean_scalar(-1, pa.int64())
+_TRUE, _FALSE = (lean_scalar(value, pa.bool_()) for value in (True, False))
 
 
 class Verdict(NamedTuple):
@@ -113,7 +116,7 @@ def _has_image(image: Image | None, values: tuple[pa.Scalar, ...]) -> Mask | boo
     asked = pa.concat_arrays([pa.repeat(v, 1) for v in values])
     if pa.types.is_floating(asked.type) and any(v.as_py() == 0 for v in values):
         # They are equal, and yet their images differ.
-        asked = pa.concat_arrays([asked, pa.array([0.0, -0.0], asked.type)])
+        asked = pa.concat_arrays([asked, lean_array([0.0, -0.0], asked.type)])
     made = image.of(pa.chunked_array([asked])).combine_chunks()
     found = np.zeros(len(image.values), np.bool_)
     if len(made) <= _LOOP:
@@ -121,9 +124,7 @@ def _has_image(image: Image | None, values: tuple[pa.Scalar, ...]) -> Mask | boo
             found |= _compare("equal", image.values, value, unknown=False)
         return found
     wide = pa.large_binary() if kind_of(made.type) in ("text", "binary") else made.type
-    return np.asarray(
-        pc.is_in(image.values.cast(wide), made.cast(wide)).to_numpy(zero_copy_only=False), np.bool_
-    )
+    return lean_numpy(pc.is_in(image.values.cast(wide), made.cast(wide)))
 
 
 def _no_nans(known: Bounds) -> Mask:
@@ -153,7 +154,7 @@ def _compare(op: str, bound: pa.Array, value: pa.Scalar, *, unknown: bool) -> Ma
             number = value.value if kind_of(value.type) in _TIMES else value.as_py()
             return np.asarray(_NUMPY[op](plain, number))
     found = pc.call_function(op, [bound, value])
-    return np.asarray(found.fill_null(unknown).to_numpy(zero_copy_only=False), np.bool_)
+    return lean_numpy(found.fill_null(_TRUE if unknown else _FALSE))
 
 
 def _plain(values: pa.Array) -> npt.NDArray[Any] | None:
@@ -163,7 +164,7 @@ def _plain(values: pa.Array) -> npt.NDArray[Any] | None:
         values = values.view(pa.int32() if dtype.bit_width == 32 else pa.int64())
     elif not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype)):
         return None
-    return np.asarray(values.to_numpy(zero_copy_only=False))
+    return lean_numpy(values)
 
 
 def _eq(known: Bounds, value: pa.Scalar, no_nans: Mask) -> Verdict:
@@ -246,7 +247,7 @@ def _rank(
     ranked: npt.NDArray[Any], bound: pa.Array, *, side: Literal["left", "right"], missing: int
 ) -> npt.NDArray[np.int64]:
     ranks = np.full(len(bound), missing, np.int64)
-    valid = bound.is_valid().to_numpy(zero_copy_only=False)
+    valid = lean_numpy(bound.is_valid())
     ranks[valid] = np.searchsorted(ranked, _ordinals(bound.drop_null()), side=side)
     return ranks
 
@@ -271,9 +272,9 @@ def file_bounds(stats: pa.Table) -> Bounds:
     low, high = (_joined(stats.column(name)) for name in ("min", "max"))
     if pa.types.is_floating(low.type):
         # A writer that let NaN into its bounds left us no bounds.
-        nan = pc.or_kleene(pc.is_nan(low), pc.is_nan(high)).fill_null(False)
+        nan = pc.or_kleene(pc.is_nan(low), pc.is_nan(high)).fill_null(_FALSE)
         if pc.any(nan).as_py():
-            low, high = (pc.if_else(nan, pa.scalar(None, low.type), b) for b in (low, high))
+            low, high = (pc.if_else(nan, pa.nulls(1, low.type)[0], b) for b in (low, high))
     exact = kind_of(low.type) not in ("text", "binary")
     return Bounds(low, high, nulls, nans, exact=exact)
 
@@ -288,8 +289,7 @@ def _counts(counts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     if counts.null_count == len(counts):
         return np.full(len(counts), -1, np.int64)
     known = _joined(counts).cast(pa.int64())
-    filled = known.fill_null(-1) if known.null_count else known
-    return np.asarray(filled.to_numpy())
+    return lean_numpy(known.fill_null(_UNKNOWN) if known.null_count else known)
 
 
 def partition_bounds(

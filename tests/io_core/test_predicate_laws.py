@@ -9,8 +9,9 @@ import pyarrow.acero as ac
 from hypothesis import given
 
 from io_core.predicate import Constant, Predicate, bind, dump, negate, parse, restrict
-from io_core.predicate_arrow import to_arrow
+from io_core.predicate_arrow import matching, to_arrow
 from io_core.predicate_python import to_python
+from io_core.schema import without_views
 from io_core.simplify import simplify
 from tests.oracle import Row, matches, table_of
 from tests.tapes import ALL_TYPES, Tape, examples, tapes
@@ -53,10 +54,14 @@ def test_arrow_and_python_keep_the_rows_that_the_oracle_keeps(tape: Tape) -> Non
     schema, rows, asts = drawn(tape)
     bound = [bind(parsed(ast), schema) for ast in asts]
     table = table_of(rows, schema)
+    plain = pa.schema([f.with_type(without_views(f.type)) for f in schema])
+    numbered = table.cast(plain).append_column("number", pa.array(range(len(rows))))
     scalars = [{f.name: table.column(f.name)[i] for f in schema} for i in range(len(rows))]
     for ast, predicate, arrow in zip(asts, bound, kept(bound, table), strict=True):
         truth = [matches(ast, row, schema) is True for row in rows]
         assert arrow == truth, (ast, rows)
+        found = matching(numbered, bind(parsed(ast), plain))
+        assert found["number"].to_pylist() == [i for i, is_kept in enumerate(truth) if is_kept]
         python = to_python(predicate, schema)
         assert python.exact
         assert [python.expression(row) for row in scalars] == truth, (ast, rows)
