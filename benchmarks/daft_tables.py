@@ -34,6 +34,7 @@ def build(root: str, files: int) -> Fixture:
     """Write the files under our session's directory, commit them, and register them with the peers."""
     from planner_client import Client
 
+    os.makedirs(root, exist_ok=True)
     fixture = Fixture(root)
     # On local disk.
     fixture.remember("store", None)

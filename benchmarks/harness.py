@@ -43,6 +43,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+# A new process that takes longer will not end.
+_LONGEST_S = 1_800
+
 
 class Sample(msgspec.Struct, frozen=True):
     """One call: wall clock and CPU in milliseconds; a new process's peak memory in MiB."""
@@ -131,9 +134,10 @@ def in_new_process(
 
     Raises:
         RuntimeError: The process failed; the message is what it said.
+        subprocess.TimeoutExpired: It did not end within half an hour.
     """
     command = [python, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_S)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=answer)

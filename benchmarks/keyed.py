@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["WHERE", "make_keyed"]
 
 WHERE: dict[str, Any] = {"namespace": "bench", "table": "keyed"}  # Any: of any call
+_LONGEST_S = 600
 _NUMBERS = [f"n{i}" for i in range(8)]
 _TEXTS = [f"t{i}" for i in range(4)]
 
@@ -49,7 +50,10 @@ def make_keyed(client: Client, rows: int) -> None:
     gone = pa.table({"id": seed.choice(rows, rows // 100, replace=False)})
     client.catalog.write(gone, **WHERE, mode="delete")
     # Of a table of this size, the planner looks for them in a thread.
+    until = time.monotonic() + _LONGEST_S
     while not _is_known(client):
+        if time.monotonic() > until:
+            raise TimeoutError(f"the dead rows of {rows:,} are not known after {_LONGEST_S} s")
         time.sleep(0.2)
 
 
