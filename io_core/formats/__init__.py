@@ -28,7 +28,7 @@ from io_core.formats.content import (
 from io_core.formats.delimited import DIALECTS
 from io_core.formats.held import restored, without_columns
 from io_core.formats.statistics import count_columns, nan_counts
-from io_core.formats.values import unsliced
+from io_core.formats.values import unsliced, with_null_codes
 from io_core.model import WriteEntry
 from io_core.storage import LOCAL, is_s3, local_path
 
@@ -190,7 +190,7 @@ def write(
     if twice := [n for n in table.schema.names if table.schema.names.count(n) > 1]:
         raise SchemaValidationError(f"there are several columns {twice[0]!r}: rename one")
     described = table.schema if schema is None else schema
-    _ROOMS[kind.name].write(unsliced(table), path, storage=storage)
+    _ROOMS[kind.name].write(unsliced(with_null_codes(table)), path, storage=storage)
     if kind.name == "parquet":
         return parquet.entry_of(
             path,

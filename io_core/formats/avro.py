@@ -66,7 +66,7 @@ def batches(file: FileRef, columns: Sequence[str] | None, storage: Storage) -> I
         held = arrow_schema(container.schema)
         whole = _own_schema(container, held)
         found = held.names if columns is None else [c for c in columns if c in held.names]
-        yield whole.empty_table().select(found)
+        yield pa.schema([(name, whole.field(name).type) for name in found]).empty_table()
         for rows, body in container.blocks(file.records):
             # Many rows are one array of them: a call per block instead of one per row.
             source = io.BytesIO(body)

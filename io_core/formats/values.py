@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Dump = Callable[[pa.Array], list[Any]]
     Load = Callable[[Sequence[Any], pa.DataType], pa.Array]
 
-__all__ = ["copied", "from_values", "to_values", "unsliced"]
+__all__ = ["copied", "from_values", "to_values", "unsliced", "with_null_codes"]
 
 
 # Any: see above, here and below.
@@ -78,6 +78,23 @@ def unsliced(table: pa.Table) -> pa.Table:
     ):
         return table
     return copied(table)
+
+
+def with_null_codes(table: pa.Table) -> pa.Table:
+    """The same rows with no null among the values of a dictionary, which most formats cannot hold.
+
+    Example:
+        >>> coded = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), pa.array(["a", None]))
+        >>> with_null_codes(pa.table({"c": coded}))["c"].chunk(0).indices.to_pylist()
+        [0, None]
+    """
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            column = table.column(i)
+            if any(chunk.dictionary.null_count for chunk in column.chunks):
+                plain = column.cast(field.type.value_type)
+                table = table.set_column(i, field, plain.dictionary_encode().cast(field.type))
+    return table
 
 
 def copied(table: pa.Table) -> pa.Table:

@@ -439,3 +439,20 @@ def test_bounds_prune_what_footers_do_not_tell(tmp_path: Path) -> None:
     assert pc.equal(
         load_array([(entry.column_stats or {})["x"].max], pa.duration("ns"))[0], table["x"][1]
     )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "orc", "avro", "lance", "csv", "json"])
+def test_a_null_among_a_dictionarys_values_is_a_null(tmp_path: Path, kind: str) -> None:
+    coded = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0]), pa.array(["a", None]))
+    table = pa.table({"n": range(4), "c": coded})
+    path = f"{tmp_path}/{file_name(kind)}"
+    write(table, path, kind)
+    found = read(FileRef(path, kind, schema=table.schema))
+    assert found["c"].to_pylist() == ["a", None, None, "a"]
+
+
+def test_required_columns_of_avro_are_read_without_a_schema(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("x", pa.int64(), nullable=False), pa.field("y", pa.string())])
+    table = pa.table({"x": [1, 2], "y": ["a", None]}, schema=schema)
+    write(table, f"{tmp_path}/a.avro", "avro")
+    assert read(FileRef(f"{tmp_path}/a.avro", "avro")).to_pydict() == table.to_pydict()
