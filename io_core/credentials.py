@@ -99,9 +99,10 @@ class Credentials:
         self._begin()
 
     def _begin(self) -> None:
+        # Locks alone, which an interrupt never leaves behind: a condition's may stay taken.
+        self._guard = threading.Lock()
+        self._renewal = threading.Lock()
         self._pid = os.getpid()
-        self._changed = threading.Condition()
-        self._renewing = False
 
     def __repr__(self) -> str:
         return f"Credentials({self.name!r})"
@@ -114,7 +115,8 @@ class Credentials:
 
         Whatever the other ways were for may be over by now: a write session, a table.
         """
-        with self._lock():
+        self._settle()
+        with self._guard:
             if self._ways[-1] != refresh:
                 others = [way for way in self._ways if way != refresh]
                 self._ways = [*others, refresh][-_MOST_WAYS:]
@@ -123,7 +125,8 @@ class Credentials:
 
     def accept(self, keys: Keys) -> None:
         """Take keys that came unasked, if they last longer."""
-        with self._lock():
+        self._settle()
+        with self._guard:
             if self._keys is None or _end(keys) >= _end(self._keys):
                 self._take(keys)
 
@@ -133,33 +136,28 @@ class Credentials:
         Raises:
             CredentialsError: There are none, and no new ones can be had.
         """
-        with self._lock():
-            while True:
-                now_ns = self._clock_ns()
-                keys = self._keys
-                valid = keys is not None and _end(keys) > now_ns
-                if keys is not None and valid and (self._renewing or not self._is_due(now_ns)):
-                    return keys
-                if not self._renewing:
-                    self._renewing = True
-                    break
-                self._changed.wait()
-            ways = self._ways[::-1]
-        return self._renewed(ways)
+        self._settle()
+        keys, now_ns = self._keys, self._clock_ns()
+        valid = keys is not None and _end(keys) > now_ns
+        if keys is not None and valid and (self._renewal.locked() or not self._is_due(now_ns)):
+            return keys
+        with self._renewal:
+            keys, now_ns = self._keys, self._clock_ns()
+            if keys is not None and _end(keys) > now_ns and not self._is_due(now_ns):
+                return keys
+            return self._renewed()
 
-    def _renewed(self, ways: list[Refresh]) -> Keys:
+    def _renewed(self) -> Keys:
         found: Keys | None = None
         problem: Exception | None = None
         try:
-            found, problem = _first(ways)
+            found, problem = _first(self._ways[::-1])
         finally:
-            with self._changed:
-                self._renewing = False
+            with self._guard:
                 if found is not None:
                     self._take(found)
                 self._not_before_ns = self._clock_ns() + _PAUSE_NS
                 held = self._keys
-                self._changed.notify_all()
         if held is None or _end(held) <= self._clock_ns():
             said = "they had expired when they came" if problem is None else str(problem)
             raise CredentialsError(
@@ -177,11 +175,10 @@ class Credentials:
             return False
         return self._keys.expires_at_ns - now_ns <= min(_EARLIEST_NS, self._lifetime_ns // 5)
 
-    def _lock(self) -> threading.Condition:
+    def _settle(self) -> None:
         if self._pid != os.getpid():
-            # A thread of the parent may have held the old one for ever.
+            # A thread of the parent may have held the old ones for ever.
             self._begin()
-        return self._changed
 
 
 def _first(ways: list[Refresh]) -> tuple[Keys | None, Exception | None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +22,9 @@ from io_core.storage import Storage
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
 SECRET, TOKEN = "very-secret-key", "very-secret-token"
 SECOND_NS = 10**9
@@ -186,6 +191,44 @@ def test_a_mistake_in_refresh_leaves_others_able_to_ask() -> None:
     assert credentials.current().access_key_id == "id-2"
 
 
+def test_an_interrupt_anywhere_leaves_others_able_to_ask() -> None:
+    at, interrupted = 0, True
+    while interrupted:
+        credentials = Credentials("c", lambda: Keys("id", "secret"))
+        interrupted = interrupted_at(at, credentials.current)
+        with ThreadPoolExecutor(1) as other:
+            found = other.submit(credentials.current)
+            assert found.result(30).access_key_id == "id"
+        at += 1
+    assert at > 10
+
+
+def interrupted_at(line: int, call: Callable[[], object]) -> bool:
+    """Call, and interrupt it before that line of `io_core.credentials`; whether it came so far."""
+    left = line
+
+    def trace(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        nonlocal left
+        if frame.f_globals["__name__"] != "io_core.credentials":
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
 def test_where_the_latest_way_is_over_an_earlier_one_leads_to_keys() -> None:
     credentials, _, clock = renewing()
     credentials.current()
@@ -205,7 +248,7 @@ def test_keys_that_last_longer_are_taken_and_others_are_not() -> None:
 
 def test_a_forked_child_is_not_held_up_by_its_parents_threads() -> None:
     credentials, _, _ = renewing()
-    with credentials._lock():
+    with credentials._guard, credentials._renewal:
         child = os.fork()
         if not child:
             os._exit(0 if credentials.current().access_key_id == "id-1" else 1)
