@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from io_core.defaults import FUTURE_DEFAULT, PAST_DEFAULT, dump_default, json_default
+from io_core.described import own_metadata
 from io_core.errors import SchemaValidationError, nearest
 from io_core.field_ids import carry_ids, field_id, fill_ids, highest_id, without_ids
 from io_core.literal import kind_of
@@ -277,7 +278,8 @@ def _redefined(old: pa.Field, field: SchemaField, *, forced: bool) -> pa.Field:
     _check_transition(old, held.get(CONSISTENCY), given.get(CONSISTENCY))
     kept = {key: held[key] for key in _FIXED if key in held}
     ours = {key: given.get(key, held.get(key)) for key in (CONSISTENCY, FUTURE_DEFAULT, DOC)}
-    metadata = kept | {key: value for key, value in ours.items() if value is not None}
+    given_anew = {key: value for key, value in ours.items() if value is not None}
+    metadata = own_metadata(held) | kept | given_anew
     defaults = {PAST_DEFAULT, FUTURE_DEFAULT} <= metadata.keys()
     if old.nullable and not field.nullable and not defaults and not forced:
         raise SchemaValidationError(

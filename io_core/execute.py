@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from io_core import deletes
+from io_core.described import described
 from io_core.errors import DataFileError, SchemaValidationError, UnsupportedError
 from io_core.formats import FileRef, Selection, read_pieces
 from io_core.lean_arrow import booleans
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
-__all__ = ["Merging", "execute", "read_plan", "result_schema"]
+__all__ = ["Merging", "described_schema", "execute", "read_plan", "result_schema"]
 
 # Any: one row of a plan's table of files.
 _File = dict[str, Any]
@@ -108,7 +109,7 @@ def read_plan(
 ) -> pa.Table:
     """All rows of a plan as one table; see `execute`. The pieces pass through `watched`."""
     # Not empty_table(), whose arrays would have pyarrow import pandas.
-    empty = pa.Table.from_batches([], result_schema(plan, columns))
+    empty = pa.Table.from_batches([], described_schema(plan, columns))
     pieces = execute(
         plan, columns=columns, predicate=predicate, row_limit=row_limit, row_offset=row_offset
     )
@@ -128,6 +129,15 @@ def result_schema(plan: ReadPlan, columns: Sequence[str] | None = None) -> pa.Sc
     wanted = list(schema.names if columns is None else columns)
     check_columns(wanted, schema)
     return _shape(schema, wanted)
+
+
+def described_schema(plan: ReadPlan, columns: Sequence[str] | None = None) -> pa.Schema:
+    """The same with what was said of the columns and the table when it was made.
+
+    Raises:
+        SchemaValidationError: An unknown column.
+    """
+    return described(result_schema(plan, columns), _schema(plan))
 
 
 def _schema(plan: ReadPlan) -> pa.Schema:

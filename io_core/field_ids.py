@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from io_core.described import own_metadata
 from io_core.errors import SchemaValidationError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def fill_ids(schema: pa.Schema, above: int = 0) -> pa.Schema:
     """Give an id to every column that has none, however deep; ids that are there stay.
 
     Args:
-        schema: The columns; what is inside of them keeps no other metadata.
+        schema: The columns; what is inside of them keeps no other project's metadata.
         above: New ids are greater than this, and than any that is there.
 
     Raises:
@@ -76,7 +77,8 @@ def fill_ids(schema: pa.Schema, above: int = 0) -> pa.Schema:
         raise SchemaValidationError(f"field ids go from 0 to {_HIGHEST_ID}: {sorted(taken)}")
     following = _Counter(max([above, *taken]))
     fields = [_numbered(field, following) for field in schema]
-    return pa.schema([f.with_type(_fill_inside(f.type, following)) for f in fields])
+    filled = [f.with_type(_fill_inside(f.type, following)) for f in fields]
+    return pa.schema(filled, metadata=schema.metadata)
 
 
 class _Counter:
@@ -98,7 +100,8 @@ def _numbered(field: pa.Field, following: _Counter) -> pa.Field:
 
 def _fill_inside(dtype: pa.DataType, following: _Counter) -> pa.DataType:
     def filled(child: pa.Field) -> pa.Field:
-        kept = {k: v for k, v in (child.metadata or {}).items() if k == FIELD_ID}
+        known = {k: v for k, v in (child.metadata or {}).items() if k == FIELD_ID}
+        kept = own_metadata(child.metadata) | known
         numbered = _numbered(child.with_metadata(kept), following)
         return numbered.with_type(_fill_inside(child.type, following))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from io_core.described import own_metadata
 from io_core.errors import SchemaValidationError, nearest
 from io_core.evolve import check_name_free, retype, widens
 from io_core.field_ids import (
@@ -57,7 +58,8 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
     """The table's schema with room for rows of another one; the same where they fit as they are.
 
     Columns of consistency `none` become the narrowest type that holds every value of both; where
-    there is none, they stay as they are. New columns are nullable, and come last.
+    there is none, they stay as they are. New columns are nullable, and come last. What the rows'
+    schema says of columns and table counts for new columns alone.
 
     Args:
         schema: The table's, with field ids.
@@ -85,13 +87,14 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
     same = zip(fields.values(), schema, strict=False)
     if len(fields) == len(schema) and all(a.equals(b, check_metadata=True) for a, b in same):
         return schema
-    grown = pa.schema(list(fields.values()))
+    grown = pa.schema(list(fields.values()), metadata=schema.metadata)
     return fill_ids(grown, highest_id([schema, *rules.history])) if numbered else grown
 
 
 def _appended(field: pa.Field, rules: Growth) -> pa.Field:
-    metadata = {CONSISTENCY: rules.consistency.encode()} if rules.stamped else None
-    return pa.field(field.name, without_ids(field.type), nullable=True, metadata=metadata)
+    stamp = {CONSISTENCY: rules.consistency.encode()} if rules.stamped else {}
+    metadata = own_metadata(field.metadata) | stamp
+    return pa.field(field.name, without_ids(field.type), nullable=True, metadata=metadata or None)
 
 
 def _marked(field: pa.Field, given: pa.Field, rules: Growth) -> pa.Field:

@@ -25,6 +25,7 @@ from io_core.defaults import (
     load_default,
     nulls,
 )
+from io_core.described import own_metadata
 from io_core.errors import SchemaValidationError, nearest
 from io_core.field_ids import FIELD_ID, field_id, fill_ids, with_children
 from io_core.literal import kind_of
@@ -341,14 +342,15 @@ def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Sc
             )
     fields = []
     for field in fill_ids(schema):
-        metadata = {k: v for k, v in _metadata(field).items() if k in _KEPT}
+        known = {k: v for k, v in _metadata(field).items() if k in _KEPT}
+        metadata = own_metadata(field.metadata) | known
         if field.name in keys:
             metadata[MERGE_KEY] = b"true"
         if PAST_DEFAULT in metadata:
             metadata.setdefault(FUTURE_DEFAULT, metadata[PAST_DEFAULT])
         fields.append(field.with_metadata(metadata))
         _check_metadata(fields[-1])
-    return pa.schema(fields)
+    return pa.schema(fields, metadata=own_metadata(schema.metadata) or None)
 
 
 def encode_schema(schema: pa.Schema) -> str:

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from io_core.errors import PredicateError, UnsupportedError
+from io_core.defaults import FUTURE_DEFAULT
+from io_core.errors import PredicateError, SchemaValidationError, UnsupportedError
 from io_core.execute import execute
 from io_core.model import TableRef
 from io_core.predicate import bind, columns_of, dump
 from io_core.predicate_arrow import to_arrow
 from io_core.predicate_like import as_predicate
-from io_core.schema import without_views
+from io_core.schema import align, without_views
 from planner_client.adding import Adding
 from planner_client.rewriting import Rewriting
+from planner_client.rows import rows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from io_core.model import WriteEntry, WriteMode
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
     from io_core.predicate_like import PredicateLike
     from io_core.sink import OpenSink
+    from planner_client.rows import Rows
     from planner_client.transaction import Transaction
 
 __all__ = ["Changed", "Changing"]
@@ -93,13 +98,15 @@ class Changing(Adding):
         namespace: str,
         table: str,
         table_version: str | None = None,
+        check_rows: bool = True,
         transaction: Transaction | None = None,
         catalog: str | None = None,
         **how: Any,
     ) -> Changed:
         """Delete the rows for which a predicate is true and write others, in one transaction.
 
-        The new rows may be any: the predicate is not asked of them.
+        The predicate has to be true of the new rows, too: the same overwrite another time replaces
+        them, and nothing else.
 
         Args:
             data: As `write` takes it.
@@ -107,18 +114,23 @@ class Changing(Adding):
             namespace: Where the table is.
             table: Its name.
             table_version: None means the latest active one.
+            check_rows: False lets any rows take their place, and has Daft and Ray write their frames
+                in their own tasks: rows that are checked pass through this process.
             transaction: See `Client.transaction`; None makes one.
             catalog: None means the client's own.
             how: As `write` takes it: `format`, `schema`, `max_rows_per_file`.
 
         Raises:
             PredicateError: See `delete`.
-            SchemaValidationError: The rows do not fit the table; nothing changed.
+            SchemaValidationError: The rows do not fit the table or the predicate; nothing changed.
             ConcurrentModificationError: Another commit came first: nothing changed; try again.
         """
-        ref = TableRef(namespace, table, table_version)
+        ref, chosen = TableRef(namespace, table, table_version), _given(predicate)
         with self._within(transaction, catalog, f"overwrite {ref}") as (found, is_own):
-            done = self._deleted(ref, _given(predicate), found)
+            done = self._deleted(ref, chosen, found)
+            if check_rows:
+                shape = self._shape(ref, found)
+                data = _checked(rows_of(data, how.pop("schema", None)), chosen, shape)
             written = self.write(
                 data,
                 namespace=namespace,
@@ -129,6 +141,17 @@ class Changing(Adding):
             )
             done = msgspec.structs.replace(done, rows_written=written.total_records or 0)
         return _ended(done, found, is_own=is_own)
+
+    def _shape(self, ref: TableRef, within: Transaction) -> pa.Schema:
+        """The table's schema, as rows in memory have it."""
+        plan = self.plan(
+            namespace=ref.namespace,
+            table=ref.table,
+            table_version=ref.table_version,
+            include_files=False,
+            transaction=within,
+        )
+        return pa.schema([f.with_type(without_views(f.type)) for f in plan.schema])
 
     def _deleted(self, ref: TableRef, predicate: Predicate, within: Transaction) -> Changed:
         def plan(**asked: Any) -> ReadPlan:
@@ -176,6 +199,33 @@ class Changing(Adding):
             return sink.write_batches(piece for part in ([first], pieces) for piece in part)
 
         return Changed(rows_deleted=self._staged(ref, "delete", within, keys).total_records or 0)
+
+
+def _checked(rows: Rows, predicate: Predicate, shape: pa.Schema) -> pa.RecordBatchReader:
+    """The rows; reading on to one of which the predicate is not true raises."""
+    names = columns_of(predicate)
+    asked = pa.schema([field for field in shape if field.name in names])
+    is_inside = to_arrow(bind(predicate, asked), asked).expression
+    is_outside = ~is_inside | is_inside.is_null()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for piece in rows.batches:
+            table = pa.table(piece)
+            if table.num_rows:
+                outside = align(table, asked, default=FUTURE_DEFAULT).filter(is_outside)
+                if outside.num_rows:
+                    raise SchemaValidationError(_outside(outside, predicate))
+            yield from table.to_batches()
+
+    return pa.RecordBatchReader.from_batches(rows.schema, batches())
+
+
+def _outside(rows: pa.Table, predicate: Predicate) -> str:
+    (first,) = rows.slice(0, 1).to_pylist()
+    return (
+        f"a row with {first} is outside of {dump(predicate)}, whose rows it is to replace: give rows of "
+        "which the predicate is true, or check_rows=False"
+    )
 
 
 def _given(predicate: PredicateLike) -> Predicate:

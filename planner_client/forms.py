@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import pyarrow as pa
 
 from io_core.errors import DataFileError, UnsupportedError, nearest
-from io_core.execute import execute, read_plan, result_schema
+from io_core.execute import described_schema, execute, read_plan
 from io_core.manifest import with_source
 from planner_client.arrays import to_numpy
 from planner_client.wanted import Wanted, with_bar
@@ -90,7 +90,7 @@ def _arrow(plan: ReadPlan, wanted: Wanted) -> pa.Table:
 
 
 def _reader(plan: ReadPlan, wanted: Wanted) -> pa.RecordBatchReader:
-    schema = result_schema(plan, wanted.columns)
+    schema = described_schema(plan, wanted.columns)
     pieces = execute(
         plan,
         columns=wanted.columns,

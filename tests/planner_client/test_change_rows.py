@@ -232,10 +232,35 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(client: Client)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rows_take_the_place_of_those_that_a_predicate_finds(client: Client, layout: str) -> None:
     make(client, layout)
-    new = pl.DataFrame({"id": [70, 71], "p": ["a", "c"], "v": [70, None]})
+    new = pl.DataFrame({"id": [70, 71], "p": ["a", "c"], "v": [70, 71]})
     done = client.catalog.overwrite(new, predicate="v >= 7", **WHERE)
     assert (done.rows_deleted, done.rows_written) == (3, 2)
     assert ids(client) == [0, 1, 2, 3, 4, 5, 6, 70, 71]
+
+
+@pytest.mark.parametrize("v", [6, None])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_outside_of_the_predicate_are_refused_unless_they_may_be(
+    client: Client, layout: str, v: int | None
+) -> None:
+    make(client, layout)
+    new = pa.table({"id": [70, 71], "p": ["a", "c"], "v": pa.array([70, v], pa.int8())})
+    with pytest.raises(
+        SchemaValidationError, match=rf"'v': {v}}} is outside of .*check_rows=False"
+    ):
+        client.catalog.overwrite(new, predicate="v >= 7", **WHERE)
+    assert ids(client) == list(range(10))
+    done = client.catalog.overwrite(new, predicate="v >= 7", check_rows=False, **WHERE)
+    assert (done.rows_deleted, done.rows_written) == (3, 2)
+    assert ids(client) == [*range(7), 70, 71]
+
+
+def test_rows_that_lack_the_predicates_columns_are_asked_as_they_will_be(client: Client) -> None:
+    make(client)
+    with pytest.raises(SchemaValidationError, match="'v': None"):
+        client.catalog.overwrite(pa.table({"id": [70]}), predicate="v >= 7", **WHERE)
+    client.catalog.overwrite(pa.table({"id": [70]}), predicate="v >= 7 OR v IS NULL", **WHERE)
+    assert ids(client) == [0, 1, 2, 4, 5, 6, 70]
 
 
 def test_rows_that_do_not_fit_leave_what_was_there(client: Client) -> None:

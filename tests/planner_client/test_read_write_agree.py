@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import daft
 import duckdb
 import narwhals
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from io_core import formats
 from io_core.formats import FileRef
@@ -53,6 +55,11 @@ VALUES: dict[pa.DataType, list[Any]] = {
 }
 
 
+# What a column or a schema says of itself; keys are the writer's own.
+_WORDS = st.text("aé:µ", min_size=1, max_size=3)
+SAID = st.none() | st.dictionaries(_WORDS, _WORDS, min_size=1, max_size=2)
+
+
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     return Client(tmp_path_factory.mktemp("agree") / "catalog")
@@ -72,12 +79,17 @@ def tables(
         pool: list[Any] = list(TYPES.get(dtype) or VALUES[dtype])
         value = st.sampled_from(pool if required else [*pool, None])
         columns[name] = draw(st.lists(value, min_size=height, max_size=height))
-        fields.append(pa.field(name, dtype, nullable=not required))
-    schema = pa.schema(fields)
+        fields.append(pa.field(name, dtype, nullable=not required, metadata=draw(SAID)))
+    schema = pa.schema(fields, metadata=draw(SAID))
     rows: list[Row] = [{n: values[i] for n, values in columns.items()} for i in range(height)]
     whole = table_of(rows, schema)
     cut = draw(st.integers(0, height))
     return pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+
+
+def said(schema: pa.Schema) -> list[Any]:
+    """What a schema and its columns say of themselves."""
+    return [schema.metadata or {}, *((f.name, f.metadata or {}) for f in schema)]
 
 
 def fresh() -> dict[str, Any]:
@@ -103,6 +115,10 @@ EXACT: dict[str, Callable[[pa.Table], Any]] = {
 }
 
 
+# Frames of pandas have no place for it.
+KEEP_METADATA = EXACT.keys() - {"pandas"}
+
+
 def thorough(share: float = 0.5) -> settings:
     most = settings.default.max_examples if settings.default else 0
     return settings(max_examples=max(5, int(most * share)))
@@ -122,7 +138,10 @@ def test_arrow_data_comes_back_exactly(client: Client, kind: str) -> None:
         client.catalog.write(EXACT[kind](rows), **where, max_rows_per_file=3)
         found = client.catalog.read(**where)
         assert_same(found, plain(rows))
+        if kind in KEEP_METADATA:
+            assert said(found.schema) == said(rows.schema)
         reader = client.catalog.read(**where, read_as="record_batch_reader")
+        assert said(reader.schema) == said(found.schema)
         assert_same(reader.read_all(), found)
 
     property_()
@@ -135,7 +154,9 @@ def test_every_format_with_types_gives_back_the_tables_own(client: Client, forma
     def property_(rows: pa.Table) -> None:
         where = fresh()
         client.catalog.write(rows, **where, format=format)
-        assert_same(client.catalog.read(**where), plain(rows))
+        found = client.catalog.read(**where)
+        assert_same(found, plain(rows))
+        assert said(found.schema) == said(rows.schema)
 
     property_()
 
@@ -222,13 +243,54 @@ def test_every_form_holds_the_same_rows(client: Client, form: ReadAs) -> None:
     property_()
 
 
+def test_pandas_and_numpy_hold_the_same_rows(client: Client) -> None:
+    @thorough()
+    @given(tables(nested=False))
+    def property_(rows: pa.Table) -> None:
+        where, wanted = fresh(), plain(rows)
+        client.catalog.write(rows, **where, max_rows_per_file=3)
+        frame = client.catalog.read(**where, read_as="pandas")
+        pd.testing.assert_frame_equal(frame, wanted.to_pandas())
+        array = client.catalog.read(**where, read_as="numpy")
+        assert array.shape == wanted.shape
+        # All of one kind of number, they are an array of it: see below.
+        if array.dtype == object:
+            held = [tuple(map(repr, row)) for row in array]
+            assert held == [tuple(map(repr, row.values())) for row in wanted.to_pylist()]
+
+    property_()
+
+
+NUMBERS_OF_NUMPY = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+
+
+@pytest.mark.parametrize("dtype", NUMBERS_OF_NUMPY)
+def test_an_array_of_numbers_comes_back_as_it_was(client: Client, dtype: str) -> None:
+    @thorough(0.1)
+    @given(arrays(np.dtype(dtype), array_shapes(min_dims=2, max_dims=2, max_side=4)))
+    def property_(given_: np.ndarray[Any, Any]) -> None:
+        where = fresh()
+        kind = pa.from_numpy_dtype(given_.dtype)
+        schema = pa.schema([(f"c{i}", kind) for i in range(given_.shape[1])])
+        client.catalog.write(given_, **where, schema=schema)
+        assert client.catalog.read(**where).schema == schema
+        found = client.catalog.read(**where, read_as="numpy")
+        assert found.dtype == given_.dtype
+        np.testing.assert_array_equal(found, given_)
+
+    property_()
+
+
 @given(tables(nested=False), st.data())
 def test_what_columns_say_of_themselves_comes_back(
     client: Client, rows: pa.Table, data: st.DataObject
 ) -> None:
     can_be_key = [f.name for f in rows.schema if not pa.types.is_floating(f.type)]
     keys = data.draw(st.lists(st.sampled_from(can_be_key), unique=True)) if can_be_key else []
-    fields = [f.with_metadata({DOC: f"about {f.name}".encode()}) for f in rows.schema]
+    fields = [
+        f.with_metadata({**(f.metadata or {}), DOC: f"about {f.name}".encode()})
+        for f in rows.schema
+    ]
     where = fresh()
     client.catalog.write(rows.cast(pa.schema(fields)), **where, merge_keys=keys)
     found = client.catalog.describe_table(**where)
@@ -238,3 +300,34 @@ def test_what_columns_say_of_themselves_comes_back(
     assert {f.name for f in found.schema or [] if f.is_merge_key} == set(keys)
     plan = client.catalog.plan(**where)
     assert plan.schema.types == rows.schema.types
+
+
+def test_what_a_later_write_says_counts_for_its_new_columns_alone(client: Client) -> None:
+    where = fresh()
+    first = pa.schema([pa.field("x", pa.int8(), metadata={"unit": "mm"})], metadata={"of": "first"})
+    client.catalog.write(pa.table({"x": [1]}, schema=first), **where)
+    later = pa.schema(
+        [
+            pa.field("x", pa.int8(), metadata={"unit": "inch"}),
+            pa.field("y", pa.int8(), metadata={"unit": "s"}),
+        ],
+        metadata={"of": "later"},
+    )
+    client.catalog.write(pa.table({"x": [2], "y": [3]}, schema=later), **where)
+    operation = {"op": "rename", "field_locator": "x", "new_name": "z"}
+    client.catalog.alter_table(**where, schema_updates={"operations": [operation]})
+    found = client.catalog.read(**where)
+    assert found.to_pydict() == {"z": [1, 2], "y": [None, 3]}
+    expected = [{b"of": b"first"}, ("z", {b"unit": b"mm"}), ("y", {b"unit": b"s"})]
+    assert said(found.schema) == expected
+    assert said(client.catalog.read(**where, columns=["y"]).schema) == [expected[0], expected[2]]
+
+
+def test_notes_of_libraries_are_not_kept(client: Client) -> None:
+    where = fresh()
+    notes = {"pandas": "{}", "PARQUET:field_id": "9", "_PL_CATEGORICAL2": "x", "unit": "mm"}
+    schema = pa.schema([pa.field("x", pa.int8(), metadata=notes)], metadata=notes)
+    client.catalog.write(pa.table({"x": [1]}, schema=schema), **where)
+    found = client.catalog.read(**where)
+    assert said(found.schema) == [{b"unit": b"mm"}, ("x", {b"unit": b"mm"})]
+    assert client.catalog.read(**where, read_as="pandas")["x"].tolist() == [1]
