@@ -211,13 +211,14 @@ def test_two_columns_with_one_id_are_refused() -> None:
         assign_field_ids(pa.schema(fields))
 
 
-def test_foreign_metadata_does_not_reach_the_table() -> None:
-    schema = pa.schema(
-        [pa.field("a", pa.int8(), metadata={b"x": b"y"})], metadata={b"pandas": b"{}"}
-    )
+def test_metadata_of_libraries_does_not_reach_the_table_and_the_writers_does() -> None:
+    said = {b"x": b"y"}
+    notes = {b"pandas": b"{}", b"ARROW:extension:name": b"n", b"DELTACAT:no_key": b"n"}
+    schema = pa.schema([pa.field("a", pa.int8(), metadata=said | notes)], metadata=said | notes)
     found = assign_field_ids(schema)
-    assert found.metadata is None
-    assert found.field("a").metadata == {FIELD_ID: b"1"}
+    assert found.metadata == said
+    assert found.field("a").metadata == {**said, FIELD_ID: b"1"}
+    assert assign_field_ids(schema.remove_metadata()).metadata is None
 
 
 def test_keys_come_in_schema_order_from_marks_and_arguments() -> None:
