@@ -203,21 +203,21 @@ class Changing(Adding):
 
 def _checked(rows: Rows, predicate: Predicate, shape: pa.Schema) -> pa.RecordBatchReader:
     """The rows; reading on to one of which the predicate is not true raises."""
+    return pa.RecordBatchReader.from_batches(rows.schema, _inside(rows, predicate, shape))
+
+
+def _inside(rows: Rows, predicate: Predicate, shape: pa.Schema) -> Iterator[pa.RecordBatch]:
     names = columns_of(predicate)
     asked = pa.schema([field for field in shape if field.name in names])
     is_inside = to_arrow(bind(predicate, asked), asked).expression
     is_outside = ~is_inside | is_inside.is_null()
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for piece in rows.batches:
-            table = pa.table(piece)
-            if table.num_rows:
-                outside = align(table, asked, default=FUTURE_DEFAULT).filter(is_outside)
-                if outside.num_rows:
-                    raise SchemaValidationError(_outside(outside, predicate))
-            yield from table.to_batches()
-
-    return pa.RecordBatchReader.from_batches(rows.schema, batches())
+    for piece in rows.batches:
+        table = pa.Table.from_batches([piece]) if isinstance(piece, pa.RecordBatch) else piece
+        if table.num_rows:
+            outside = align(table, asked, default=FUTURE_DEFAULT).filter(is_outside)
+            if outside.num_rows:
+                raise SchemaValidationError(_outside(outside, predicate))
+        yield from table.to_batches()
 
 
 def _outside(rows: pa.Table, predicate: Predicate) -> str:
