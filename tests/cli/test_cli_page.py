@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import typer.main
 
 from planner_client.cli.app import app
 from planner_client.cli.keeping import SERVER_COMMANDS
+from planner_client.server.__main__ import COMMANDS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (_DOCS / "cli.md").read_text()
+OPERATIONS = (_DOCS / "operations.md").read_text()
 
 
 def test_the_page_tells_of_every_command_and_option() -> None:
@@ -26,6 +30,18 @@ def test_the_page_tells_of_every_command_and_option() -> None:
         options = [] if name.removeprefix("deltacat ") in SERVER_COMMANDS else command.params
         missing += [f"{name} {p.opts[0]}" for p in options if not _is_told(p.opts)]
     assert not missing
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_on_operations_tells_of_every_option_of_the_servers_commands(name: str) -> None:
+    usage = COMMANDS[name].parser(name).format_usage()
+    options = set(re.findall(r"--[a-z0-9-]+", usage))
+    assert options
+    assert {option for option in options if not _stands_in(option, OPERATIONS + PAGE)} == set()
+
+
+def _stands_in(option: str, page: str) -> bool:
+    return re.search(rf"{option}(?![a-z0-9-])", page) is not None
 
 
 def _is_told(names: list[str]) -> bool:
