@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from io_core.errors import SchemaValidationError
+from io_core.field_ids import children
 from io_core.formats.content import Skipped
 from io_core.formats.encoding import open_random
 from io_core.formats.held import in_held_types, restored, without_columns
@@ -80,6 +82,8 @@ def batches(
     ):
         schema = opened.schema_arrow
         found = schema.names if columns is None else [c for c in columns if c in schema.names]
+        if columns is None or len(found) < len(columns) or any(_inside(schema, found)):
+            _check_shape(opened.metadata, schema)
         rows = range(opened.metadata.num_rows) if file.rows is None else file.rows
         runs = runs_of(opened.metadata, schema, rows, file.wanted)
         if not found:
@@ -100,6 +104,40 @@ def batches(
         with open_rows(stored, metadata) as plain:
             for piece in _pieces(plain, found, runs):
                 yield piece if isinstance(piece, Skipped) else _restored(piece, schema)
+
+
+def _inside(schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Field]:
+    return (child for name in columns for child in children(schema.field(name).type))
+
+
+def _check_shape(metadata: pq.FileMetaData, schema: pa.Schema) -> None:
+    """Look whether a footer names its columns as Arrow's schema in it does, where it holds one.
+
+    A footer has no checksum: what it names otherwise would be missing, which reads as nulls.
+
+    Raises:
+        ValueError: It does not.
+    """
+    encoded = (metadata.metadata or {}).get(_ARROW_SCHEMA)
+    if encoded is None:
+        return
+    told = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+    if not _is_shaped_alike(pa.struct(list(told)), pa.struct(list(schema))):
+        raise ValueError(f"its footer says that its columns are {_said(schema)}, and {_said(told)}")
+
+
+def _said(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+def _is_shaped_alike(told: pa.DataType, stored: pa.DataType) -> bool:
+    ours, theirs = children(told), children(stored)
+    is_struct = pa.types.is_struct(told)
+    if is_struct != pa.types.is_struct(stored) or len(ours) != len(theirs):
+        return False
+    if is_struct and [f.name for f in ours] != [f.name for f in theirs]:
+        return False
+    return all(_is_shaped_alike(a.type, b.type) for a, b in zip(ours, theirs, strict=True))
 
 
 def _pieces(

@@ -14,7 +14,7 @@ import random
 import shutil
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,9 +27,6 @@ from io_core.errors import DataFileError, SchemaValidationError, UnsupportedErro
 from io_core.formats import CONTENT_TYPES, FileRef, encoding
 from io_core.formats.avro_blocks import LONGEST_BLOCK, encode_long
 from io_core.formats.text import LONGEST_ROW
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FORMATS = list(CONTENT_TYPES)
 TYPED = [name for name, kind in CONTENT_TYPES.items() if kind.has_types]
@@ -201,6 +198,20 @@ def test_a_changed_bit_in_parquets_pages_is_never_a_row(
         out.write(body)
     found = read_or_refused(file_of("parquet", path))
     assert found is None or found.equals(DEEP)
+
+
+def test_no_changed_byte_of_a_parquet_footer_is_ever_a_row(
+    whole: dict[str, str], tmp_path: Path
+) -> None:
+    path = Path(copied(whole["parquet"], tmp_path))
+    body = path.read_bytes()
+    length = int.from_bytes(body[-8:-4], "little")
+    for place in range(len(body) - 8 - length, len(body)):
+        damaged = bytearray(body)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        found = read_or_refused(file_of("parquet", str(path)))
+        assert found is None or found.equals(DEEP), place
 
 
 # A dataset's cut parts are among the damaged bytes above.
