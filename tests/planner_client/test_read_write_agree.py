@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+import ray.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -239,6 +240,46 @@ def test_every_form_holds_the_same_rows(client: Client, form: ReadAs) -> None:
         assert found.column_names == rows.column_names
         whole = wanted(plain(rows))
         assert canonical(rows_of(found), ordered=True) == canonical(rows_of(whole), ordered=True)
+
+    property_()
+
+
+OPENED: dict[ReadAs, tuple[str, Callable[[Any], pa.Table]]] = {
+    "lance": ("lance", lambda dataset: dataset.to_table()),
+    "pyarrow_parquet": ("parquet", lambda file: file.read()),
+}
+
+
+@pytest.mark.parametrize("form", OPENED)
+def test_the_one_file_of_a_plan_holds_the_same_rows(client: Client, form: ReadAs) -> None:
+    format_, back = OPENED[form]
+
+    @thorough(0.25)
+    @given(tables(names=PLAIN_NAMES, nested=False).filter(lambda rows: rows.num_rows > 0))
+    def property_(rows: pa.Table) -> None:
+        where = fresh()
+        client.catalog.write(rows, **where, format=format_)
+        found = back(client.catalog.read(**where, read_as=form))
+        assert found.column_names == rows.column_names
+        assert canonical(rows_of(found), ordered=True) == canonical(rows_of(rows), ordered=True)
+
+    property_()
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_dataset_of_ray_goes_in_and_out_with_the_same_rows(client: Client) -> None:
+    @thorough(0.1)
+    @given(tables(nested=False).filter(lambda rows: rows.num_rows > 0))
+    def property_(rows: pa.Table) -> None:
+        where = fresh()
+        client.catalog.write(ray.data.from_arrow(plain(rows)), **where)
+        found = client.catalog.read(**where, read_as="ray_dataset")
+        back = pa.concat_tables(ray.get(found.to_arrow_refs()))
+        assert back.column_names == rows.column_names
+        assert canonical(rows_of(back)) == canonical(rows_of(rows))
+        read = client.catalog.read(**where)
+        assert canonical(rows_of(read)) == canonical(rows_of(rows))
 
     property_()
 
