@@ -92,7 +92,7 @@ def test_filters_on_a_column_that_older_files_lack_keep_no_row_of_them(
     assert sorted(found, key=str) == sorted((texts.get(i) for i in wanted), key=str)
 
 
-@pytest.mark.parametrize("kind", ["feather", "orc", "avro"])
+@pytest.mark.parametrize("kind", ["feather", "orc", "avro", "lance"])
 def test_files_of_other_formats_read_beside_parquet(client: Client, kind: str) -> None:
     more = pa.table({"id": [3, 4], "name": ["c", None]}, schema=SCHEMA)
     client.catalog.write(more, namespace="ns", table="t", mode="append", format=kind)

@@ -123,7 +123,7 @@ def test_a_column_that_no_file_has_still_has_all_rows(client: Client) -> None:
 @pytest.mark.parametrize("keyed", [False, True])
 def test_files_of_every_format_stand_in_one_frame(client: Client, keyed: bool) -> None:
     keys = ["id"] if keyed else []
-    for turn, kind in enumerate(["parquet", "feather", "orc", "avro", "parquet"]):
+    for turn, kind in enumerate(["parquet", "feather", "orc", "avro", "lance", "parquet"]):
         ids = range(turn * 4, turn * 4 + 6)
         rows = pa.table({"id": ids, "kind": [kind] * 6, "x": [float(i) for i in ids]})
         client.catalog.write(rows, **WHERE, format=kind, merge_keys=keys)
