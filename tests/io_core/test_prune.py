@@ -277,6 +277,28 @@ def test_nothing_known_rules_nothing_out() -> None:
         assert verdict({op: ["x", 1]}, INT, ColumnStats()) == ["some"]
 
 
+def test_of_a_file_of_one_row_whose_nulls_nobody_counted_nothing_is_known_of_nulls() -> None:
+    for op in ("eq", "neq", "gt", "gte", "lt", "lte"):
+        assert verdict({op: ["x", 1]}, INT, ColumnStats(), records=1) == ["some"]
+    for ast in ({"is_null": "x"}, {"not": {"is_null": "x"}}):
+        assert verdict(ast, INT, ColumnStats(), records=1) == ["some"]
+        assert verdict(ast, INT, ColumnStats(), ColumnStats(1, 2, 0), records=1)[0] == "some"
+
+
+def test_statistics_in_several_pieces_rule_out_as_in_one() -> None:
+    stats = [{"x": ColumnStats(low, low + 1, 0)} for low in (0, 10, 20, 30)]
+    whole = columns_of_stats(stats, [3] * 4, INT)
+    halves = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
+    thirds = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 2), whole.slice(3)])
+    assert [t.column("min:x").num_chunks for t in (whole, halves, thirds)] == [1, 2, 3]
+    for files in (whole, halves, thirds):
+        may, every = judge({"gte": ["x", 20]}, files, INT)
+        assert may.tolist() == [False, False, True, True]
+        assert every.tolist() == [False, False, True, True]
+    none = pa.table([pa.chunked_array([], f.type) for f in whole.schema], schema=whole.schema)
+    assert [len(found) for found in judge({"gte": ["x", 20]}, none, INT)] == [0, 0]
+
+
 def test_a_max_rules_out_floats_only_where_nan_was_counted() -> None:
     counted, with_nan, uncounted = (ColumnStats(0.0, 1.0, 0, n) for n in (0, 1, None))
     assert verdict({"gt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == [
