@@ -65,8 +65,10 @@ def measure(size: Size) -> Report:
                 figures += opened(served, size.files)
         if size.stored_files:
             rows += _stored(root, size)
-        rows += merges(f"{root}/keyed", size.keyed_rows, size.rounds)
-        rows += sinks(root, size.sink_rows, size.rounds)
+        if size.keyed_rows:
+            rows += merges(f"{root}/keyed", size.keyed_rows, size.rounds)
+        if size.sink_rows:
+            rows += sinks(root, size.sink_rows, size.rounds)
     return Report(
         name="polars",
         about=f"Polars over {size.files:,} files ({size.stored_files:,} on S3) of {ROWS_PER_FILE:,} "
