@@ -64,7 +64,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
         every: Of so many commits one replaces a table, and one is a transaction over two.
         last: The one after the last one.
         point: Where in a commit to die: the beginning of a statement, or `commit hook`,
-            `torn write`, `before sync`, `after sync`, `checkpoint`, `answer`; empty for nowhere.
+            `torn write`, `before sync`, `after sync` (of SQLite's), `before flush`, `after flush` (of the
+            planner's), `checkpoint`, `answer`; empty for nowhere.
         nth: How often to pass it first.
         often: Fold and checkpoint after few commits.
     """
@@ -272,6 +273,7 @@ class _End:
         if task.point:
             apsw.connection_hooks.append(self._hook)
             self._vfs = _Storage(self)
+            self._flush, os.fdatasync = os.fdatasync, self._flushing
         if task.often:
             segments._RECORDS, segments._RUNS = 4, 3
             apsw.connection_hooks.append(lambda db: db.wal_autocheckpoint(10))
@@ -288,6 +290,11 @@ class _End:
     def _committing(self) -> bool:
         self.passes("commit hook")
         return False
+
+    def _flushing(self, file: int) -> None:
+        self.passes("before flush")
+        self._flush(file)
+        self.passes("after flush")
 
     def passes(self, point: str, before: Callable[[], object] = lambda: None) -> None:
         """Die if this is the point; do something as the last thing."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "Form"]
 
 _BUSY_MS = 60_000
+_PIECE = 2**20
 
 
 class Form(NamedTuple):
@@ -45,7 +46,10 @@ class Form(NamedTuple):
 
 
 class Database:
-    """A file in WAL mode with full synchronisation; forked children open their own connections.
+    """A file in WAL mode; forked children open their own connections.
+
+    What is durable is on the disk before its caller hears of it, but not before others see it: the
+    log is flushed when the next writer may go on already, so that one flush serves many commits.
 
     Args:
         path: Where it is, or is to be; its directory exists.
@@ -61,6 +65,8 @@ class Database:
         self._writing = threading.Lock()
         self._idle: list[apsw.Connection] = []
         self._pid = os.getpid()
+        # Whether the disk failed to take the log, and was not made to since.
+        self._doubtful = False
         try:
             with _alone_in(path.parent):
                 if form.fill is not None:
@@ -103,7 +109,8 @@ class Database:
         # Else SQLite prepares a statement anew whenever it is bound to other values: with STAT4 it
         # looks at them to choose among indexes, and preparing takes ten times as long as running.
         db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        db.pragma("synchronous", "full")
+        # Commits are flushed by `_flush`; what SQLite copies from its log, and the log's head, by it.
+        db.pragma("synchronous", "normal")
         db.pragma("foreign_keys", "on")
         return db
 
@@ -148,25 +155,62 @@ class Database:
             durable: False leaves flushing to the next durable one: a crash of the process takes
                 nothing away, one of the machine may.
         """
-        with self.borrowed() as db, self._writing:
-            if not durable:
-                db.pragma("synchronous", "normal")
-            try:
+        with self.borrowed() as db:
+            with self._writing:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
                 if db.in_transaction:
                     db.execute("COMMIT")
-            finally:
-                if not durable:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                    db.pragma("synchronous", "full")
+            if durable:
+                self._flush(db)
+
+    def flush(self) -> None:
+        """Have all that can be seen outlive a crash of the machine, whoever wrote it.
+
+        Raises:
+            PlannerUnavailableError: The disk fails.
+        """
+        with self.borrowed() as db:
+            self._flush(db)
+
+    def _flush(self, db: apsw.Connection) -> None:
+        # While `db` is open, so is the log.
+        log = os.open(f"{self.path}-wal", os.O_RDWR)
+        try:
+            if not self._doubtful:
+                with contextlib.suppress(OSError):
+                    os.fdatasync(log)
+                    return
+            self._doubtful = True
+            # The system takes what it failed to write for written: another flush alone would succeed,
+            # and lose it. Nobody adds to the log meanwhile, nor begins it anew.
+            db.execute("BEGIN IMMEDIATE")
+            _write_again(log)
+            os.fdatasync(log)
+            self._doubtful = False
+        except (OSError, apsw.Error) as error:
+            raise PlannerUnavailableError(
+                f"{self.form.name} {self.path} cannot be flushed to the disk: {error}; what was asked "
+                "for may be done, and a crash of the machine may undo it: when the disk is well, send "
+                "it again under the same operation_id"
+            ) from error
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            os.close(log)
 
     def close(self) -> None:
         """Close the connections that are idle."""
         if self._pid == os.getpid():
             while self._idle:
                 self._idle.pop().close()
+
+
+def _write_again(log: int) -> None:
+    """Write a file's bytes where they are, so that the system has to bring them to the disk."""
+    at = 0
+    while piece := os.pread(log, _PIECE, at):
+        at += os.pwrite(log, piece, at)
 
 
 @contextlib.contextmanager

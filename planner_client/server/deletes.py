@@ -319,7 +319,8 @@ class _Work:
         for delta in deltas:
             done = self._kills(index, delta)
             found = self._found(delta, reached, done.positions)
-            with self._planner.store.locked() as db:
+            # What a crash takes of it is found again.
+            with self._planner.store.locked(durable=False) as db:
                 stored = store_kills(db, found, files)
             if not stored:
                 # Another process got there first; what it stored is the same.

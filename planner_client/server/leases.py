@@ -65,7 +65,7 @@ class Leases:
                     (first, snapshot, expires_ns),
                 )
         except PlannerUnavailableError as error:
-            if not isinstance(error.__cause__, apsw.FullError | apsw.ReadOnlyError):
+            if not isinstance(error.__cause__, apsw.FullError | apsw.ReadOnlyError | OSError):
                 raise
             with self._store.read() as db:
                 check_retained(db, latest(db) if snapshot is None else snapshot, now_ns)

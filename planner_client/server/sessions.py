@@ -317,7 +317,10 @@ def opened(
 def get_session(planner: EmbeddedPlanner, request: SessionRequest) -> WriteSession:
     """Handle `get_session`."""
     with planner.store.read() as db:
-        return kept(db, request.session_id).session
+        session = kept(db, request.session_id).session
+    # Who asks what became of a commit is told of none that a crash may undo.
+    planner.store.flush()
+    return session
 
 
 def heartbeat(planner: EmbeddedPlanner, request: HeartbeatRequest, write: Write) -> WriteSession:

@@ -327,6 +327,10 @@ class Store:
         """
         return self._database.locked(durable=durable)
 
+    def flush(self) -> None:
+        """Have all that can be seen outlive a crash of the machine, whoever wrote it."""
+        self._database.flush()
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Write]:
         """A write on the latest snapshot; what it says it changed becomes the next one."""

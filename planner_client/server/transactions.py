@@ -187,7 +187,11 @@ def view(planner: EmbeddedPlanner, request: Request) -> Iterator[View]:
         if not operations:
             yield View(db, txn.base)
             return
-    with planner.store.locked() as db, _replayed(planner, db, txn, operations) as write:
+    # Undone at the end: there is nothing to flush.
+    with (
+        planner.store.locked(durable=False) as db,
+        _replayed(planner, db, txn, operations) as write,
+    ):
         yield write.view
 
 
@@ -331,7 +335,10 @@ def _begin(
 def get_transaction(planner: EmbeddedPlanner, request: GetTransaction) -> TransactionInfo:
     """Handle `get_transaction`."""
     with planner.store.read() as db:
-        return _info(db, request.transaction_id, planner.name)
+        info = _info(db, request.transaction_id, planner.name)
+    # Who asks what became of a commit is told of none that a crash may undo.
+    planner.store.flush()
+    return info
 
 
 def _heartbeat(

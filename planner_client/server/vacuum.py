@@ -112,7 +112,8 @@ def vacuum(
         else:
             _shrink(db, expired, now_ns)
     if not dry_run:
-        with planner.store.read() as db:
+        # Durable: no file goes for what a crash of the machine may undo.
+        with planner.store.locked() as db:
             found.look(db, writers(db, now_ns), {})
     sweep = _Sweep(planner, found, expired, now_ns)
     chosen, recent = sweep.chosen(now_ns - grace_ns)

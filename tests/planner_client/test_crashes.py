@@ -64,6 +64,8 @@ POINTS = [
     "torn write",
     "before sync",
     "after sync",
+    "before flush",
+    "after flush",
     "checkpoint",
     "answer",
 ]

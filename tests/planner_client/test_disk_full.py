@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -32,18 +33,24 @@ WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 
 
 class Disk(apsw.VFS):
-    """SQLite's own file system, whose calls can be made to fail.
+    """SQLite's own file system, whose calls can be made to fail, and the planner's flushes.
 
     Attributes:
-        fails: Asked before each write and sync: which call, and of which file; raises to fail.
+        fails: Asked before each write, sync and flush: which call, and of which file; raises to fail.
     """
 
     def __init__(self) -> None:
         self.fails: Callable[[str, str], None] = lambda call, path: None
+        self._flush = os.fdatasync
         super().__init__("failing", "unix", makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802  # SQLite's name
         return DiskFile(self, name, flags)
+
+    def flush(self, file: int) -> None:
+        """Stand in the place of `os.fdatasync`."""
+        self.fails("flush", os.readlink(f"/proc/self/fd/{file}"))
+        self._flush(file)
 
 
 class DiskFile(apsw.VFSFile):
@@ -64,8 +71,9 @@ class DiskFile(apsw.VFSFile):
 
 
 @pytest.fixture
-def disk() -> Iterator[Disk]:
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     found = Disk()
+    monkeypatch.setattr(os, "fdatasync", found.flush)
     yield found
     found.unregister()
 
@@ -94,7 +102,7 @@ def staged(planner: EmbeddedPlanner) -> tuple[WriteSession, list[WriteEntry]]:
     return session, OpenSink(catalog, session, "unused").write(pa.table({"x": [1]}))
 
 
-def failing(call: str, suffix: str, error: apsw.Error, nth: int = 1) -> Callable[[str, str], None]:
+def failing(call: str, suffix: str, error: Exception, nth: int = 1) -> Callable[[str, str], None]:
     """What makes a call on a file fail, from its nth time on."""
     left = [nth]
 
@@ -107,29 +115,15 @@ def failing(call: str, suffix: str, error: apsw.Error, nth: int = 1) -> Callable
     return fails
 
 
-FAILURES = [
-    pytest.param("sync", "-wal", apsw.IOError("the disk lost what it had"), 1, id="sync"),
-    *(
-        pytest.param("write", "-wal", apsw.FullError("no room"), nth, id=f"full at write {nth}")
-        for nth in (1, 2, 3, 6, 9)
-    ),
-]
-
-
-@pytest.mark.parametrize(("call", "suffix", "error", "nth"), FAILURES)
+@pytest.mark.parametrize("nth", [1, 2, 3, 6, 9])
 def test_a_commit_that_the_disk_refuses_is_an_error_and_changes_nothing(
-    disk: Disk,
-    planner: EmbeddedPlanner,
-    call: str,
-    suffix: str,
-    error: apsw.Error,
-    nth: int,
+    disk: Disk, planner: EmbeddedPlanner, nth: int
 ) -> None:
     session, entries = staged(planner)
     catalog = catalog_of(planner)
     snapshot = planner.gauges()["snapshot"]
     for _ in range(3):
-        disk.fails = failing(call, suffix, error, nth)
+        disk.fails = failing("write", "-wal", apsw.FullError("no room"), nth)
         with pytest.raises(PlannerUnavailableError, match=r"nothing was changed") as caught:
             catalog.commit(session=session, entries=entries, operation_id="op_1")
         assert caught.value.status == 503
@@ -143,23 +137,87 @@ def test_a_commit_that_the_disk_refuses_is_an_error_and_changes_nothing(
     assert check(planner).findings == ()
 
 
-def test_a_crash_after_a_failing_sync_leaves_the_commit_whole_or_not_there(
+LOST = OSError(errno.EIO, "the disk lost what it had")
+
+
+def test_a_commit_that_the_disk_does_not_take_is_an_error_and_happens_once_when_sent_again(
+    disk: Disk, planner: EmbeddedPlanner
+) -> None:
+    session, entries = staged(planner)
+    catalog = catalog_of(planner)
+    disk.fails = failing("flush", "-wal", LOST)
+    for _ in range(3):
+        with pytest.raises(PlannerUnavailableError, match="same operation_id") as caught:
+            catalog.commit(session=session, entries=entries, operation_id="op_1")
+        assert caught.value.status == 503
+        # Who asks what became of it is not told that all is well.
+        with pytest.raises(PlannerUnavailableError, match="flushed"):
+            catalog.get_write_session(session.session_id)
+        assert xs(planner) == [0, 1]
+    disk.fails = lambda call, path: None
+    done = catalog.commit(session=session, entries=entries, operation_id="op_1")
+    assert (done.status, catalog.get_write_session(session.session_id).status) == (
+        "COMMITTED",
+        "COMMITTED",
+    )
+    assert xs(planner) == xs(EmbeddedPlanner(planner.root)) == [0, 1]
+    assert check(planner).findings == ()
+
+
+def test_what_a_flush_lost_is_written_again_before_it_is_acknowledged(
+    disk: Disk, planner: EmbeddedPlanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, entries = staged(planner)
+    log = planner.root / "catalog.sqlite-wal"
+    written: list[int] = []
+    write = os.pwrite
+
+    def noted(file: int, data: bytes, at: int) -> int:
+        written.append(len(data))
+        return write(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    catalog = catalog_of(planner)
+    left = [1]
+
+    def fails(call: str, path: str) -> None:
+        if call == "flush" and path.endswith("-wal") and left and left.pop():
+            raise LOST
+
+    disk.fails = fails
+    # The disk fails once: for a system that is told once, all of the log is on it now.
+    assert catalog.commit(session=session, entries=entries).status == "COMMITTED"
+    assert sum(written) == log.stat().st_size
+    catalog.create_namespace(namespace="more")
+    assert len(written) == 1
+    assert check(planner).findings == ()
+
+
+def test_a_crash_after_a_failing_flush_leaves_the_commit_whole_or_not_there(
     disk: Disk, planner: EmbeddedPlanner, tmp_path: Path
 ) -> None:
     session, entries = staged(planner)
-    disk.fails = failing("sync", "-wal", apsw.IOError("the disk lost what it had"))
+    log = planner.root / "catalog.sqlite-wal"
+    before = log.stat().st_size
+    disk.fails = failing("flush", "-wal", LOST)
     with pytest.raises(PlannerUnavailableError):
         catalog_of(planner).commit(session=session, entries=entries, operation_id="op_1")
-    # What is on the disk at this moment, without what this process knows.
-    crashed = tmp_path / "crashed"
-    shutil.copytree(planner.root, crashed, ignore=shutil.ignore_patterns("*-shm"))
+    after = log.stat().st_size
+    assert after > before
     disk.fails = lambda call, path: None
-    restarted = EmbeddedPlanner(crashed)
-    assert xs(restarted) in ([0], [0, 1])
-    catalog_of(restarted).commit(session=session, entries=entries, operation_id="op_1")
-    assert xs(restarted) == [0, 1]
-    assert check(restarted).findings == ()
-    restarted.close()
+    # What the disk may have of the log: none of the commit, half of it, all of it.
+    for index, (kept, wanted) in enumerate(
+        [(before, [0]), ((before + after) // 2, [0]), (after, [0, 1])]
+    ):
+        crashed = tmp_path / f"crashed{index}"
+        shutil.copytree(planner.root, crashed, ignore=shutil.ignore_patterns("*-shm"))
+        os.truncate(crashed / log.name, kept)
+        restarted = EmbeddedPlanner(crashed)
+        assert xs(restarted) == wanted
+        catalog_of(restarted).commit(session=session, entries=entries, operation_id="op_1")
+        assert xs(restarted) == [0, 1]
+        assert check(restarted).findings == ()
+        restarted.close()
 
 
 def test_a_full_disk_plans_on_without_a_lease(disk: Disk, planner: EmbeddedPlanner) -> None:
