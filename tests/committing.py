@@ -273,7 +273,8 @@ class _End:
         if task.point:
             apsw.connection_hooks.append(self._hook)
             self._vfs = _Storage(self)
-            self._flush, os.fdatasync = os.fdatasync, self._flushing
+            self._flush = os.fdatasync
+            os.fdatasync = self._flushing
         if task.often:
             segments._RECORDS, segments._RUNS = 4, 3
             apsw.connection_hooks.append(lambda db: db.wal_autocheckpoint(10))
@@ -291,9 +292,10 @@ class _End:
         self.passes("commit hook")
         return False
 
-    def _flushing(self, file: int) -> None:
+    # Any: what has a file's number, or is one.
+    def _flushing(self, fd: Any) -> None:
         self.passes("before flush")
-        self._flush(file)
+        self._flush(fd)
         self.passes("after flush")
 
     def passes(self, point: str, before: Callable[[], object] = lambda: None) -> None:
