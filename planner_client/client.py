@@ -324,11 +324,12 @@ def _transport(
     # Late: a client of a remote planner needs nothing of the planner itself.
     from planner_client.server.places import DataRoot
     from planner_client.server.planner import EmbeddedPlanner
+    from planner_client.server.shared import SharedPlanner
 
-    data_root = None
-    if store is not None:
-        root, s3, credentials = store
-        data_root = DataRoot(root, s3 or S3Settings(), credentials)
+    if store is None:
+        return InProcessTransport(SharedPlanner(target, create=create))
+    root, s3, credentials = store
+    data_root = DataRoot(root, s3 or S3Settings(), credentials)
     return InProcessTransport(EmbeddedPlanner(target, create=create, data_root=data_root))
 
 

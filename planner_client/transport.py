@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.server.planner import EmbeddedPlanner
+    from planner_client.server.shared import SharedPlanner
 
 __all__ = ["HttpTransport", "InProcessTransport", "LateTransport", "Transport"]
 
@@ -62,7 +63,7 @@ class Transport(Protocol):
 class InProcessTransport:
     """The same handlers as over HTTP, without encoding."""
 
-    def __init__(self, planner: EmbeddedPlanner) -> None:
+    def __init__(self, planner: EmbeddedPlanner | SharedPlanner) -> None:
         self._planner = planner
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:

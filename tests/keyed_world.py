@@ -18,6 +18,7 @@ from io_core.scan import Scan
 from io_core.sink import OpenSink
 from planner_client import Client
 from planner_client.protocol.plans import PLAN, PlanRequest
+from planner_client.server import shared
 from planner_client.server.planner import EmbeddedPlanner
 from tests.oracle import Commit, Row, Table, answer, canonical, rows_of, table_of
 from tests.strategies import TableSpec
@@ -56,7 +57,7 @@ class World:
     def __init__(self, root: Path, spec: TableSpec) -> None:
         self.root = root
         self.spec = spec
-        self.clients = [Client(root), Client(root)]
+        self.clients = [self.open(), self.open()]
         # Plans for itself, and never writes.
         self.planner = EmbeddedPlanner(root)
         self.clients[0].catalog.create_table(
@@ -69,6 +70,11 @@ class World:
         self.table = spec.table()
         self.past: list[Past] = []
         self.remember()
+
+    def open(self) -> Client:
+        """A client as another process has it: with a planner of its own."""
+        shared._OPENED.clear()
+        return Client(self.root)
 
     def remember(self) -> None:
         """Keep the latest snapshot for later questions."""
@@ -130,7 +136,7 @@ class World:
 
     def restart(self, who: int = 0) -> None:
         self.clients[who].close()
-        self.clients[who] = Client(self.root)
+        self.clients[who] = self.open()
 
     def forget(self, *tables: str) -> None:
         """Take what is derived out of the ledger."""

@@ -25,10 +25,12 @@ from io_core.storage import Storage, is_s3
 from planner_client.protocol.transactions import TransactionInfo
 
 if TYPE_CHECKING:
+    import apsw
+
     from io_core.plan import PlanHeader
     from planner_client.server.store import Store
 
-__all__ = ["DATA", "ROOT", "DataRoot", "S3Place", "open_place"]
+__all__ = ["DATA", "ROOT", "DataRoot", "S3Place", "names_store", "open_place"]
 
 # What the data directory is called below a catalog's root, and below a data root.
 DATA = "data"
@@ -121,6 +123,11 @@ def open_place(store: Store, given: DataRoot | None) -> S3Place | None:
                 (_META, msgspec.json.encode(known).decode()),
             )
     return None if known is None else S3Place(known, held["catalog_id"])
+
+
+def names_store(db: apsw.Connection) -> bool:
+    """Whether the catalog's ledger says that its data is in a store."""
+    return db.execute("SELECT 1 FROM meta WHERE key = ?", (_META,)).fetchone() is not None
 
 
 def _first(root: DataRoot) -> DataRoot:

@@ -60,6 +60,7 @@ class Lake(NamedTuple):
     def planner(self) -> EmbeddedPlanner:
         transport = self.client._transport
         assert isinstance(transport, InProcessTransport)
+        assert isinstance(transport._planner, EmbeddedPlanner)
         return transport._planner
 
     def stored(self) -> list[str]:
