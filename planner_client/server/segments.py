@@ -69,6 +69,7 @@ _ENDLESS = 2**62
 _LAST = "SELECT first + files FROM segment WHERE version_id = ? AND name = ? ORDER BY first DESC LIMIT 1"
 _OF_FEW = frozenset({"path", "hash"})
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_SMALL = 2**20
 
 
 class NewFiles(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -258,7 +259,9 @@ def decode_columns(encoding: str, body: bytes) -> pa.Table:
             f"the ledger holds files encoded as {encoding!r}, which this release cannot read: "
             "upgrade deltacat-sources"
         )
-    return pa.ipc.open_stream(pa.py_buffer(body)).read_all()
+    # A thread takes longer to begin than a small column to unpack.
+    options = pa.ipc.IpcReadOptions(use_threads=len(body) > _SMALL)
+    return pa.ipc.open_stream(pa.py_buffer(body), options=options).read_all()
 
 
 def _records(

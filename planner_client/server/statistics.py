@@ -282,11 +282,10 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
         column = column.cast(without_views(dtype))
     if pa.types.is_decimal32(dtype) or pa.types.is_decimal64(dtype):
         column = column.cast(pa.decimal128(38, dtype.scale))
-    block = pa.array(np.arange(len(column)) // BLOCK)
-    grouped = pa.table({"block": block, "bound": column}).group_by("block", use_threads=False)
-    options = pc.ScalarAggregateOptions(skip_nulls=False)
-    found = grouped.aggregate([("bound", kind, options)]).column(f"bound_{kind}")
-    return found.combine_chunks().cast(dtype)
+    # Not by `group_by`, for which pyarrow imports its datasets.
+    pieces = (column.slice(start, BLOCK) for start in range(0, len(column), BLOCK))
+    found = [pc.min_max(piece, skip_nulls=False)[kind] for piece in pieces]
+    return pa.array(found, column.type).cast(dtype)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -214,6 +216,22 @@ def test_a_partition_filter_that_names_nothing_is_refused(tmp_path: Path, client
     request = PlanRequest(namespace="ns", table="t", partition_filter=[{}])
     with pytest.raises(RequestRejectedError, match="name a partition_id or partition_values"):
         EmbeddedPlanner(tmp_path / "catalog").call(PLAN, request)
+
+
+def test_ruling_out_by_text_imports_no_datasets(client: Client, tmp_path: Path) -> None:
+    rows = pa.table({"name": ["a", "b", "c"], "m": [1, 2, 3]})
+    client.catalog.write(rows, namespace="ns", table="texts", max_rows_per_file=1)
+    code = """
+import sys
+from planner_client import Client
+plan = Client(sys.argv[1]).catalog.plan(
+    namespace="ns", table="texts", filter_predicate={"eq": ["name", "b"]}
+)
+print(plan.files.num_rows, "pyarrow.acero" in sys.modules, "pyarrow.dataset" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "catalog")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["1", "False", "False"]
 
 
 # --- pages ----------------------------------------------------------------------------------------
