@@ -252,7 +252,7 @@ def error_for(
 _HINT = re.compile(r"""; did you mean (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\?""")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """A hint for an error message: the known name that is most like `name`.
 
     Example:
@@ -261,7 +261,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("episode", [])
         ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    # What is no text is like nothing.
+    close = difflib.get_close_matches(name if isinstance(name, str) else "", list(known), 1, 0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

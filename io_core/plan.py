@@ -39,17 +39,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.bindings import Credential, StorageBinding, file_access_ref
+from io_core.bindings import Credential, file_access_ref
 from io_core.errors import DataFileError, UnsupportedError
 from io_core.literal import dump_array, kind_of, load_array
-from io_core.merge_order import MergePlan, OrderKey, order_keys
+from io_core.merge_order import OrderKey, order_keys
 from io_core.model import (
     ColumnStats,
     DataFile,
-    PartitionScheme,
     ScanTask,
-    SortScheme,
 )
+from io_core.plan_header import PartitionSummary, PlanHeader, Pruned
 from io_core.plan_json import (
     constant,
     delta_starts,
@@ -57,7 +56,7 @@ from io_core.plan_json import (
     task_heads,
     tasks_to_json,
 )
-from io_core.schema import SchemaField, decode_schema
+from io_core.schema import decode_schema
 from io_core.storage import LOCAL
 
 if TYPE_CHECKING:
@@ -98,85 +97,6 @@ _HEADER_KEY = b"deltacat:plan"
 _FEW_FILES = 1_000
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
-
-
-class Pruned(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one step of planning removed: its name, the predicate's columns that it used, how much."""
-
-    step: str
-    columns: tuple[str, ...] = ()
-    files: int = 0
-    size_bytes: int = 0
-
-
-class PartitionSummary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Files of one partition of a plan, added up."""
-
-    partition_id: str
-    # Any: JSON scalars, typed by the partition scheme.
-    partition_values: list[Any] | None
-    files: int
-    records: int
-    size_bytes: int
-
-
-class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All of a plan but its files. Field names are the protocol's.
-
-    This project's additions: `snapshot`, the place in the catalog's one sequence that the plan
-    shows; `table_files` and `table_bytes`, the size of the table there; `pruned`, what each step of
-    planning removed from it; `plan_token`, which asks for other pages of this very plan; and of a
-    plan of changes `since` (the snapshot after which its files were added) and `removed_files` (how
-    many files that were there then are gone: not 0 where the changes are more than additions).
-
-    `storage_bindings` are the stores of files that are not local; keys to them are no part of a
-    header. `mor_plan` says by what rows of one key and stream position are sorted, the last to be kept.
-    `schemas_serialized_by_id` has the schemas of older files, where a column's name, type or default is not theirs.
-    `expires_at` (nanoseconds since the epoch) is how long the planned files surely stay. What training
-    and placement need (`packds_uri` to `replication_status`) other planners tell.
-    """
-
-    namespace: str
-    table: str
-    table_version: str | None = None
-    stream_id: str | None = None
-    schema: list[SchemaField] | None = None
-    schema_serialized: str | None = None
-    schema_id: int | None = None
-    schemas_serialized_by_id: dict[str, str] | None = None
-    merge_keys: list[str] | None = None
-    partition_scheme: PartitionScheme | None = None
-    sort_scheme: SortScheme | None = None
-    content_type: str = "parquet"
-    requires_mor: bool = False
-    mor_plan: MergePlan | None = None
-    total_files: int = 0
-    returned_files: int = 0
-    total_records: int = 0
-    total_bytes: int = 0
-    truncated: bool = False
-    next_file_offset: int | None = None
-    snapshot_id: str | None = None
-    snapshot: int | None = None
-    table_files: int | None = None
-    table_bytes: int | None = None
-    pruned: tuple[Pruned, ...] = ()
-    plan_token: str | None = None
-    expires_at: int | None = None
-    since: int | None = None
-    removed_files: int | None = None
-    transaction_id: str | None = None
-    transaction_version_seen: int | None = None
-    storage_bindings: dict[str, StorageBinding] | None = None
-    # Any: JSON, for the published clients alone.
-    data_roots: dict[str, Any] | None = None
-    preferred_root_used: bool | None = None
-    packds_uri: str | None = None
-    # Any: JSON, as other planners tell it; here and below.
-    episode_index: dict[str, Any] | None = None
-    shard_manifest: dict[str, Any] | None = None
-    available_recipes: list[Any] | None = None
-    replication_status: dict[str, Any] | None = None
 
 
 class ReadPlan:
@@ -237,8 +157,15 @@ class ReadPlan:
         try:
             with pa.OSFile(os.fspath(path), "rb") as file:
                 return plan_from_ipc(file.read())
-        except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
-            raise DataFileError(f"{os.fspath(path)} holds no plan ({error})") from error
+        except (
+            pa.ArrowException,
+            msgspec.MsgspecError,
+            KeyError,
+            OSError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise DataFileError(f"{path!r} holds no plan ({error})") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file, for `load` to read; it holds no keys to any store.
@@ -334,6 +261,41 @@ class ReadPlan:
     def preferred_root_used(self) -> bool | None:
         """Whether all paths are of the root that was preferred; None where none was."""
         return self.header.preferred_root_used
+
+    @property
+    def namespace(self) -> str:
+        """Where the table is."""
+        return self.header.namespace
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self.header.table
+
+    @property
+    def table_version(self) -> str | None:
+        """The version whose files these are."""
+        return self.header.table_version
+
+    @property
+    def content_type(self) -> str:
+        """The files' format; `mixed` where they are of several."""
+        return self.header.content_type
+
+    @property
+    def returned_files(self) -> int:
+        """Files of this page."""
+        return self.header.returned_files
+
+    @property
+    def truncated(self) -> bool:
+        """Whether this is one page, and not the last."""
+        return self.header.truncated
+
+    @property
+    def next_file_offset(self) -> int | None:
+        """The `offset` to plan the next page with; None on the last."""
+        return self.header.next_file_offset
 
     @property
     def total_files(self) -> int:
@@ -492,7 +454,7 @@ def _tasks_to_wire(plan: ReadPlan) -> bytes:
 
 
 class _WirePlan(PlanHeader, frozen=True, omit_defaults=True):
-    scan_tasks: list[ScanTask] = []
+    scan_tasks: list[ScanTask] = msgspec.field(default_factory=list)
     credentials: dict[str, Credential] | None = None
 
 

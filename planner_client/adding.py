@@ -12,6 +12,7 @@ from io_core.model import PartitionScheme
 from io_core.schema import decode_schema, encode_schema
 from io_core.storage import is_s3
 from planner_client.calls import built
+from planner_client.given import mapped, one_or_more
 from planner_client.registered import (
     common_schema,
     entries_of,
@@ -82,8 +83,8 @@ class Adding(Writing):
             RequestRejectedError: A file is part of the table already, or lies where none may.
             PermissionDeniedError: The caller is no ADMIN of the catalog.
         """
-        layout = _Layout(merge_keys, partition_by, {**(create_if_missing or {})})
-        named = [files] if isinstance(files, str | os.PathLike) else list(files)
+        layout = _Layout(merge_keys, partition_by, mapped("create_if_missing", create_if_missing))
+        named = one_or_more("files", files)
         stage = functools.partial(
             self.stage,
             namespace=namespace,
@@ -141,7 +142,7 @@ def _identities(session: StagedSession, layout: _Layout) -> list[str]:
     """The columns that partition the table by their values."""
     if not session.table_exists and layout.partition_by is not None:
         by = layout.partition_by
-        return [by] if isinstance(by, str) else list(by)
+        return one_or_more("partition_by", by)
     given, scheme = layout.create.get("partition_scheme"), session.partition_scheme
     if not session.table_exists and given is not None:
         scheme = built(given, PartitionScheme)

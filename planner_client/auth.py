@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from io_core.errors import RequestRejectedError
+from io_core.errors import RequestRejectedError, SchemaValidationError
+from planner_client.given import one_of
 from planner_client.protocol.auth import (
     CREATE_GRANT,
     CREATE_USER,
@@ -79,7 +80,7 @@ class Auth:
         self,
         *,
         user_id: str,
-        role: str,
+        role: str | None = None,
         resource_type: str = "catalog",
         resource_name: str = "*",
         display_name: str | None = None,
@@ -87,6 +88,8 @@ class Auth:
         issue_token: bool = False,
         token_label: str | None = None,
         idempotency_key: str | None = None,
+        initial_role: str | None = None,
+        issue_token_label: str | None = None,
     ) -> UserCreated:
         """Make a user with one grant. Needs ADMIN on the catalog `*`.
 
@@ -101,17 +104,24 @@ class Auth:
             token_label: What the token is for.
             idempotency_key: Calls with the same key make one user; an answer that repeats an
                 earlier one holds no token. By default every call has a key of its own.
+            initial_role: The same as `role`; one of them is needed.
+            issue_token_label: The same as `issue_token` with this `token_label`.
 
         Raises:
             AlreadyExistsError: There is a user of this id.
             PermissionDeniedError: The caller may not.
         """
+        label = one_of(token_label=token_label, issue_token_label=issue_token_label)
+        issues = issue_token or issue_token_label is not None
+        granted = one_of(role=role, initial_role=initial_role)
+        if granted is None:
+            raise SchemaValidationError("role is None: a user begins with one, such as 'READER'")
         request = CreateUser(
             user_id=user_id,
-            initial_grant=InitialGrant(role, resource_type, resource_name),
+            initial_grant=InitialGrant(granted, resource_type, resource_name),
             display_name=display_name,
             email=email,
-            issue_token=TokenToIssue(token_label) if issue_token else None,
+            issue_token=TokenToIssue(label) if issues else None,
             idempotency_key=_key(idempotency_key),
         )
         created = self._call(CREATE_USER, request)
@@ -196,10 +206,16 @@ class Auth:
         return self._call(LIST_GRANTS, ListGrants(user=user_id)).grants
 
 
-def _key(given: str | None) -> str:
+def _key(given: object) -> str:
     if given is None:
         return uuid.uuid4().hex
-    if not given or not given.isascii() or not given.isprintable() or given != given.strip():
+    if (
+        not isinstance(given, str)
+        or not given
+        or not given.isascii()
+        or not given.isprintable()
+        or given != given.strip()
+    ):
         raise RequestRejectedError(
             f"idempotency_key {given!r} cannot travel in a header: use printable ASCII without "
             "spaces around it",

@@ -8,7 +8,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from io_core.errors import SchemaValidationError, TransactionError
+from io_core.errors import TransactionError
+from planner_client.protocol.checked import checked, misfit, plain
 from planner_client.protocol.endpoint import Page
 from planner_client.protocol.transactions import GET_TRANSACTION, GetTransaction
 from planner_client.remembered import RememberedPlans
@@ -36,9 +37,11 @@ def built(fields: dict[str, Any], kind: type[T]) -> T:
     # Any: user's plain dicts, which become the protocol's structs here.
     given = {k: v for k, v in fields.items() if v is not None}
     try:
-        return msgspec.convert(msgspec.to_builtins(given), kind)
-    except msgspec.ValidationError as error:
-        raise SchemaValidationError(str(error)) from None
+        made = msgspec.convert(plain(given), kind)
+        msgspec.json.encode(made)
+    except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
+        raise misfit(given, error) from None
+    return made
 
 
 class Calls:
@@ -121,18 +124,20 @@ class Calls:
         Raises:
             TransactionError: It is of another catalog.
         """
-        held = self.transactions.get(transaction_id)
+        request = checked(GetTransaction(transaction_id=transaction_id))
+        held = self.transactions.get(request.transaction_id)
         if held is not None:
             self.binding(held, catalog=None if catalog == held.catalog else catalog)
             held.get()
             return held
-        request = GetTransaction(transaction_id=transaction_id)
         return Transaction(self, self.send(GET_TRANSACTION, request, catalog))
 
     def send(self, endpoint: Endpoint[Any, Res], request: Request, catalog: str | None) -> Res:
         """Make a call that stands in no transaction."""
         # Any: each endpoint has its own request.
-        request = msgspec.structs.replace(request, catalog=catalog or self.catalog)
+        request = msgspec.structs.replace(
+            request, catalog=self.catalog if catalog is None else catalog
+        )
         return self.transport.call(endpoint, request)
 
     def read(

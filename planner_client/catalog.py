@@ -12,6 +12,7 @@ from planner_client.later import LaterCatalog
 from planner_client.namespaces import Namespaces
 from planner_client.protocol.catalogs import GET_CATALOG, LIST_CATALOGS, GetCatalog, ListCatalogs
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
+from planner_client.published_names import PublishedNames
 from planner_client.tables import Tables
 from planner_client.transaction import Transaction
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
-class Catalog(Namespaces, Tables, Inline, ReadsOfChanges, Changing, LaterCatalog):
+class Catalog(Namespaces, Tables, Inline, ReadsOfChanges, Changing, PublishedNames, LaterCatalog):
     """What can be done with a catalog. Every mutation happens once, however often it is sent."""
 
     def list_catalogs(self) -> list[CatalogInfo]:

@@ -13,10 +13,11 @@ from io_core.errors import DeltaCATError, NotFoundError
 from io_core.s3 import S3Settings
 from planner_client.auth import Auth
 from planner_client.catalog import Catalog
+from planner_client.given import of_kind
 from planner_client.heartbeat import heartbeating
 from planner_client.later import Later
 from planner_client.protocol.catalogs import HEALTH, HealthRequest
-from planner_client.settings import PLANNER_ENVIRONMENT, TOKEN_ENVIRONMENT, Settings
+from planner_client.settings import PLANNER_ENVIRONMENT, TOKEN_ENVIRONMENT, Settings, headers_of
 from planner_client.transaction import innermost
 from planner_client.transport import HttpTransport, InProcessTransport, LateTransport
 
@@ -312,7 +313,7 @@ def _transport(
             )
         return HttpTransport(
             target,
-            headers=_headers(settings, bearer_token),
+            headers=headers_of(settings, bearer_token),
             timeout_s=settings.timeout,
             verify=settings.verify_ssl,
             follow_redirects=settings.follow_redirects,
@@ -329,18 +330,12 @@ def _transport(
     if store is None:
         return InProcessTransport(SharedPlanner(target, create=create))
     root, s3, credentials = store
+    for name, said in (("data_root", root), ("s3_credentials", credentials)):
+        of_kind(name, said, str, "a text such as 's3://bucket/prefix' or 'static'")
+    if s3 is not None:
+        of_kind("s3", s3, S3Settings, "an io_core.s3.S3Settings")
     data_root = DataRoot(root, s3 or S3Settings(), credentials)
     return InProcessTransport(EmbeddedPlanner(target, create=create, data_root=data_root))
-
-
-def _headers(settings: Settings, bearer_token: str | None) -> dict[str, str]:
-    headers = dict(settings.headers)
-    token = bearer_token or os.environ.get(TOKEN_ENVIRONMENT)
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if settings.user_id:
-        headers["x-deltacat-user"] = settings.user_id
-    return headers
 
 
 def _restore(settings: Settings) -> Client:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from io_core.errors import PlannerUnavailableError
+from io_core.errors import PlannerUnavailableError, SchemaValidationError
 from io_core.predicate import dump
 from io_core.predicate_like import as_predicate
 from planner_client.calls import Resource, built, new_operation
+from planner_client.protocol.checked import shown
 from planner_client.protocol.inline import PREVIEW, WRITE_INLINE, Preview, WriteInline
 
 if TYPE_CHECKING:
@@ -116,11 +117,15 @@ class Inline(Resource):
             raise
 
 
-def _columns(
-    data: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]],
-) -> Mapping[str, Sequence[Any]]:
+# Any: rows of whatever JSON holds.
+def _columns(data: Any) -> Mapping[str, Sequence[Any]]:
     """Rows as lists by column, the columns in order of their first appearance."""
     if isinstance(data, Mapping):
         return data
+    rows = data if isinstance(data, Iterable) and not isinstance(data, str | bytes) else [data]
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise SchemaValidationError(
+            f"data is {shown(data)}: give lists by column, or one dictionary a row; write() takes frames"
+        )
     names = dict.fromkeys(name for row in data for name in row)
     return {name: [row.get(name) for row in data] for name in names}

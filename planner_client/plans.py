@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from io_core.errors import ConcurrentModificationError, DeltaCATError, SchemaValidationError
+from io_core.errors import ConcurrentModificationError, DeltaCATError
 from io_core.plan import ReadPlan
 from io_core.predicate import dump
 from io_core.predicate_like import as_predicate
+from io_core.scan import Scan
 from io_core.storage import LOCAL
 from planner_client.calls import Resource
+from planner_client.given import listed, of_kind, one_of
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.renewal import opened_plan
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from io_core.predicate_like import PredicateLike
-    from io_core.scan import Scan
     from planner_client.transaction import Transaction
 
 __all__ = ["Plans"]
@@ -100,17 +101,17 @@ class Plans(Resource):
             table=table,
             table_version=table_version,
             as_of=as_of,
-            partition_filter=None if partition_filter is None else list(partition_filter),
+            partition_filter=listed("partition_filter", partition_filter),
             # Parsed here too: a malformed predicate fails before anything is sent.
             filter_predicate=dump(as_predicate(filter_predicate)),
-            columns=None if columns is None else list(columns),
-            max_files=_one(limit=limit, max_files=max_files),
-            file_offset=_one(offset=offset, file_offset=file_offset) or 0,
+            columns=listed("columns", columns, str),
+            max_files=one_of(limit=limit, max_files=max_files),
+            file_offset=one_of(offset=offset, file_offset=file_offset) or 0,
             include_column_stats=bool(
-                _one(include_stats=include_stats, include_column_stats=include_column_stats)
+                one_of(include_stats=include_stats, include_column_stats=include_column_stats)
             ),
             include_files=include_files,
-            preferred_root=_one(preferred_root=preferred_root, root=root),
+            preferred_root=one_of(preferred_root=preferred_root, root=root),
             recipe_hash=recipe_hash,
             since=since,
             since_as_of=since_as_of,
@@ -150,6 +151,7 @@ class Plans(Resource):
 
     def plan_scan(self, scan: Scan) -> ReadPlan:
         """Plan a scan at its snapshot, in its transaction, or in the block's around the call."""
+        of_kind("scan", scan, Scan, "an io_core.scan.Scan")
         return opened_plan(self._calls, _whole(_asked(scan), lambda page: self._sent(scan, page)))
 
     def _sent(self, scan: Scan, request: PlanRequest) -> ReadPlan:
@@ -213,13 +215,3 @@ def _whole(request: PlanRequest, send: Callable[[PlanRequest], ReadPlan]) -> Rea
         first.header, truncated=False, next_file_offset=None, returned_files=files.num_rows
     )
     return ReadPlan(header, files, credentials=first.credentials)
-
-
-def _one(**named: T | None) -> T | None:
-    """The value of what has two names, whichever was used."""
-    used = {name: value for name, value in named.items() if value is not None}
-    values = list(used.values())
-    if any(value != values[0] for value in values):
-        said = " and ".join(f"{name}={value!r}" for name, value in used.items())
-        raise SchemaValidationError(f"{said} are one and the same: pass one of them")
-    return values[0] if values else None

@@ -9,17 +9,18 @@ import pyarrow as pa
 from io_core import manifest
 from io_core.errors import SchemaValidationError
 from io_core.execute import result_schema
+from io_core.plan import ReadPlan
 from io_core.predicate import bind
 from io_core.predicate_like import as_predicate
 from io_core.storage import LOCAL, is_s3
 from planner_client.forms import form_of
+from planner_client.given import counted, listed, of_kind
 from planner_client.plans import Plans
 from planner_client.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from io_core.plan import ReadPlan
     from io_core.predicate_like import PredicateLike
     from io_core.storage import Storage
     from planner_client.forms import ReadAs
@@ -87,13 +88,12 @@ class Reads(Plans):
             DataFileError: A data file is missing or damaged.
         """
         form = form_of(read_as)
-        if isinstance(columns, str):
-            raise SchemaValidationError(f"columns is {columns!r}: give a list, [{columns!r}]")
+        chosen = listed("columns", columns, str)
         wanted = Wanted(
-            None if columns is None else tuple(columns),
+            None if chosen is None else tuple(chosen),
             as_predicate(filter_predicate),
-            _count("limit", limit),
-            _count("offset", offset) or 0,
+            counted("limit", limit, least=0),
+            counted("offset", offset, least=0) or 0,
         )
         if plan is None:
             if namespace is None or table is None:
@@ -154,13 +154,16 @@ class Reads(Plans):
         form = form_of(read_as)
         # Any: pandas' and others' frames too.
         try:
-            listed = pa.table(manifest_table)
+            found = pa.table(manifest_table)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise SchemaValidationError(
                 f"a {type(manifest_table).__name__} is no manifest table: {error}"
             ) from error
         rows = manifest.from_manifest_table(
-            listed, schema=schema, columns=columns, storage=self._storage_of(listed, catalog)
+            found,
+            schema=schema,
+            columns=listed("columns", columns, str),
+            storage=self._storage_of(found, catalog),
         )
         return form.of_table(rows)
 
@@ -180,18 +183,10 @@ class Reads(Plans):
         return plan.storage
 
 
-def _count(name: str, given: object) -> int | None:
-    if given is None:
-        return None
-    if not isinstance(given, int) or given < 0:
-        raise SchemaValidationError(f"{name} is {given!r}: it counts rows, so give 0 or more")
-    return given
-
-
 def _check_plan(
     plan: ReadPlan, namespace: str | None, table: str | None, choosing: Mapping[str, object]
 ) -> None:
-    header = plan.header
+    header = of_kind("plan", plan, ReadPlan, "what client.catalog.plan() returned").header
     for name, given, own in (
         ("namespace", namespace, header.namespace),
         ("table", table, header.table),

@@ -18,20 +18,27 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from io_core.errors import NotFoundError
+from io_core.errors import NotFoundError, SchemaValidationError
+from planner_client.given import listed
+from planner_client.protocol.checked import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["PLANNER_ENVIRONMENT", "TOKEN_ENVIRONMENT", "Settings"]
+__all__ = ["PLANNER_ENVIRONMENT", "TOKEN_ENVIRONMENT", "Settings", "headers_of"]
 
 PLANNER_ENVIRONMENT = "DELTACAT_PLANNER"
 TOKEN_ENVIRONMENT = "DELTACAT_TOKEN"  # noqa: S105  # a variable's name
 _SAID = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?|")
 
 # Headers that identify a caller; they do not travel in a pickle.
 _SECRET = ("authorization", "cookie", "proxy-authorization")
@@ -83,16 +90,18 @@ class Settings(msgspec.Struct, frozen=True):
             ValueError: A setting that cannot be.
         """
         said = os.environ.get
-        tags = said("DELTACAT_WORKER_TAGS", "").split(",") if worker_tags is None else worker_tags
+        tags: Sequence[str] = said("DELTACAT_WORKER_TAGS", "").split(",")
+        if worker_tags is not None:
+            tags = listed("worker_tags", worker_tags, str) or []
         return cls(
             target=_target(target),
-            catalog=catalog or said("DELTACAT_CATALOG") or None,
-            user_id=user_id or said("DELTACAT_USER") or None,
-            headers=dict(headers or {}),
+            catalog=_text("catalog", catalog) or said("DELTACAT_CATALOG") or None,
+            user_id=_text("user_id", user_id) or said("DELTACAT_USER") or None,
+            headers=_headers(headers),
             timeout=_timeout(said("DELTACAT_TIMEOUT") or 30.0 if timeout is None else timeout),
-            verify_ssl=_verify(said("DELTACAT_VERIFY_SSL")) if verify_ssl is None else verify_ssl,
-            follow_redirects=follow_redirects,
-            worker_id=worker_id or said("DELTACAT_WORKER_ID") or None,
+            verify_ssl=_verify(said("DELTACAT_VERIFY_SSL") if verify_ssl is None else verify_ssl),
+            follow_redirects=_switch("follow_redirects", follow_redirects),
+            worker_id=_text("worker_id", worker_id) or said("DELTACAT_WORKER_ID") or None,
             worker_tags=tuple(tag.strip() for tag in tags if tag.strip()),
         )
 
@@ -103,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def _target(given: str | os.PathLike[str] | None) -> str:
-    target = os.environ.get(PLANNER_ENVIRONMENT) if given is None else os.fspath(given)
+    target = os.environ.get(PLANNER_ENVIRONMENT) if given is None else _path(given)
     if target is None or (given is None and not target):
         raise NotFoundError(
             f"no planner: pass a URL or a catalog's directory, or set {PLANNER_ENVIRONMENT}"
@@ -112,15 +121,89 @@ def _target(given: str | os.PathLike[str] | None) -> str:
     return os.path.abspath(target) if target and "://" not in target else target
 
 
-def _timeout(given: float | str) -> float:
+def _path(given: object) -> str:
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str) or "\0" in path or not _is_text(path):
+        raise SchemaValidationError(
+            f"{shown(given)} is no planner: pass an http:// or https:// URL, or a directory"
+        )
+    return path
+
+
+def _is_text(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _timeout(given: Any) -> float:
+    # Any: whatever a caller passed.
     try:
         seconds = float(given)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"timeout is {given!r}: give a number of seconds above 0")
+    # More than the clock of a socket holds is no time either.
+    if not 0 < seconds < 2**31:
+        raise SchemaValidationError(f"timeout is {shown(given)}: give a number of seconds above 0")
     return seconds
 
 
-def _verify(text: str | None) -> bool | str:
-    return True if not text else _SAID.get(text.lower(), text)
+def _verify(given: object) -> bool | str:
+    if given is None or isinstance(given, bool):
+        return given is not False
+    said = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(said, str):
+        raise SchemaValidationError(
+            f"verify_ssl is {shown(given)}: give True, False, or the path of a certificate"
+        )
+    return _SAID.get(said.lower(), said) if said else True
+
+
+def _switch(name: str, given: object) -> bool:
+    if not isinstance(given, bool):
+        raise SchemaValidationError(f"{name} is {shown(given)}: give True or False")
+    return given
+
+
+def _text(name: str, given: object) -> str | None:
+    if given is not None and not isinstance(given, str):
+        # Not the value: a token may be bytes.
+        raise SchemaValidationError(f"{name} is a {type(given).__name__}: give text")
+    return given
+
+
+def _headers(given: object) -> dict[str, str]:
+    if given is not None and not isinstance(given, Mapping):
+        raise SchemaValidationError(f"headers is a {type(given).__name__}: give a dictionary")
+    for name, value in (given or {}).items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise SchemaValidationError(f"{shown(name)} cannot be the name of a header")
+        _value(f"the header {name}", value)
+    return dict(given or {})
+
+
+def _value(name: str, given: object) -> str:
+    """What can travel in a header; the refusal does not show it, which may be a secret."""
+    if not isinstance(given, str) or not _VALUE.fullmatch(given):
+        raise SchemaValidationError(
+            f"{name} cannot travel in a header: give printable ASCII, without a space or a newline at "
+            "either end"
+        )
+    return given
+
+
+def headers_of(settings: Settings, bearer_token: str | None) -> dict[str, str]:
+    """What a client of these settings, and of this token, sends with every request.
+
+    Raises:
+        SchemaValidationError: One cannot be sent; shows no value, which may be a secret.
+    """
+    sent = dict(settings.headers)
+    token = _text("bearer_token", bearer_token) or os.environ.get(TOKEN_ENVIRONMENT)
+    if token:
+        sent["Authorization"] = f"Bearer {_value('bearer_token', token)}"
+    if settings.user_id:
+        sent["x-deltacat-user"] = _value("user_id", settings.user_id)
+    return sent

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from io_core.errors import SchemaValidationError
 from io_core.schema import SchemaField, assign_field_ids, encode_schema
 from planner_client.calls import Resource, built
+from planner_client.given import of_kind, one_or_more
 from planner_client.protocol.tables import (
     ALTER_TABLE,
     CREATE_TABLE,
@@ -34,8 +37,6 @@ from planner_client.protocol.tables import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import pyarrow as pa
 
     from io_core.evolve import SchemaUpdates
     from io_core.model import PartitionScheme, SortScheme
@@ -66,7 +67,7 @@ class Tables(Resource):
         table: str,
         schema_def: str | Sequence[SchemaField | Mapping[str, Any]] | None = None,
         schema: pa.Schema | None = None,
-        merge_keys: Sequence[str] = (),
+        merge_keys: str | Sequence[str] | None = None,
         partition_scheme: PartitionScheme | Mapping[str, Any] | None = None,
         sort_scheme: SortScheme | Mapping[str, Any] | None = None,
         table_version: str | None = None,
@@ -385,9 +386,10 @@ class Tables(Resource):
 def _schema_def(
     schema_def: str | Sequence[SchemaField | Mapping[str, Any]] | None,
     schema: pa.Schema | None,
-    merge_keys: Sequence[str],
+    merge_keys: str | Sequence[str] | None,
 ) -> str | Sequence[SchemaField | Mapping[str, Any]] | None:
     """The schema as the protocol has it, from the one way in which it was given."""
+    merge_keys = one_or_more("merge_keys", merge_keys)
     if schema is None:
         if merge_keys:
             raise SchemaValidationError(
@@ -396,4 +398,6 @@ def _schema_def(
         return schema_def
     if schema_def is not None:
         raise SchemaValidationError("schema and schema_def exclude each other: pass one")
-    return encode_schema(assign_field_ids(schema, merge_keys))
+    return encode_schema(
+        assign_field_ids(of_kind("schema", schema, pa.Schema, "a pyarrow.Schema"), merge_keys)
+    )

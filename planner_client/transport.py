@@ -20,6 +20,7 @@ import requests
 
 from io_core.errors import DeltaCATError, PlannerUnavailableError, error_for
 from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
+from planner_client.protocol.checked import checked
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM, PlanRequest
 
@@ -68,7 +69,7 @@ class InProcessTransport:
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
         """Run the handler here."""
-        return self._planner.call(endpoint, request)
+        return self._planner.call(endpoint, checked(request))
 
     def close(self) -> None:
         """Close connections to the ledger."""
@@ -151,6 +152,7 @@ class HttpTransport:
 
     def call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
         """Send the request and decode the answer."""
+        request = checked(request)
         encoded = endpoint.encode(request)
         wants_plan = endpoint.response is ReadPlan
         name = uuid.uuid4().hex

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import msgspec
 
 from io_core.errors import SchemaValidationError, TransactionError
-from io_core.model import WriteEntry
+from io_core.model import WriteEntry, WriteSession
 from planner_client.calls import Resource, built, new_operation
+from planner_client.given import listed, mapped, of_kind
 from planner_client.protocol.writes import (
     ABORT,
     COMMIT,
@@ -28,10 +29,28 @@ from planner_client.session import StagedSession, held_session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from io_core.model import WriteMode, WriteSession
+    from io_core.model import WriteMode
     from planner_client.transaction import Transaction
 
-__all__ = ["Writes"]
+__all__ = ["Writes", "of_catalog"]
+
+
+_STAGE = "what client.catalog.stage() returned"
+
+
+def of_catalog(session: WriteSession, catalog: str | None) -> WriteSession:
+    """A session, which a catalog that was named beside it must not contradict.
+
+    Raises:
+        SchemaValidationError: It is no session, or one of another catalog.
+    """
+    of_kind("session", session, WriteSession, _STAGE)
+    if catalog not in (None, session.catalog):
+        raise SchemaValidationError(
+            f"write session {session.session_id} is of catalog {session.catalog!r}, not "
+            f"{catalog!r}: leave catalog= out"
+        )
+    return session
 
 
 class _ForFiles(TypedDict, total=False):
@@ -91,7 +110,7 @@ class Writes(Resource):
             "table_version": table_version,
             "create_if_missing": None
             if create_if_missing is None
-            else built(dict(create_if_missing), CreateIfMissing),
+            else built(mapped("create_if_missing", create_if_missing), CreateIfMissing),
             "schema_serialized": schema_serialized,
             "allow_external_entries": allow_external_entries,
             "write_key": write_key,
@@ -118,6 +137,7 @@ class Writes(Resource):
 
     def heartbeat(self, *, session: WriteSession) -> StagedSession:
         """Keep the session open for another hour, and the transaction that it is bound to."""
+        of_kind("session", session, WriteSession, _STAGE)
         bound = self._calls.transactions.get(session.transaction_id or "")
         if bound is not None and bound.is_open:
             bound.heartbeat()
@@ -157,17 +177,16 @@ class Writes(Resource):
             DataFileError: A staged file is not what its entry says.
             TransactionError: The session was staged in no transaction, or in another one.
         """
-        described = [e if isinstance(e, WriteEntry) else built({**e}, WriteEntry) for e in entries]
+        described = [
+            e if isinstance(e, WriteEntry) else built(mapped("an entry", e), WriteEntry)
+            for e in listed("entries", entries) or []
+        ]
         if session is None:
             with self._for_files(files, transaction, catalog) as staged:
                 return self.commit(session=staged, entries=described, operation_id=operation_id)
         if files:
             raise SchemaValidationError("a session has its table: leave namespace and table out")
-        if catalog not in (None, session.catalog):
-            raise SchemaValidationError(
-                f"write session {session.session_id} is of catalog {session.catalog!r}, not "
-                f"{catalog!r}: leave catalog= out"
-            )
+        of_catalog(session, catalog)
         operation = operation_id or new_operation()
         if operation_id is None and isinstance(session, StagedSession):
             operation = session.held.operation(described, operation)
@@ -211,10 +230,12 @@ class Writes(Resource):
                 f"write session {session.session_id} was staged in transaction "
                 f"{session.transaction_id}, not in {passed!r}: leave transaction= out"
             )
-        return self._calls.fetch(session.transaction_id, session.catalog)
+        held = self._calls.transactions.get(session.transaction_id)
+        return held or self._calls.fetch(session.transaction_id, session.catalog)
 
     def abort(self, *, session: WriteSession, reason: str | None = None) -> StagedSession:
         """Close the session; its files never become visible."""
+        of_kind("session", session, WriteSession, _STAGE)
         request = AbortRequest(
             session_id=session.session_id, session_version=session.session_version, reason=reason
         )

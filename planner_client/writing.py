@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
 
 from io_core.errors import SchemaValidationError
 from io_core.layout import check_layout, creation_of
@@ -13,6 +14,7 @@ from io_core.model import PartitionScheme, SortScheme, TableRef
 from io_core.schema import encode_schema
 from io_core.sink import DEFAULT_ROWS_PER_FILE, OpenSink
 from planner_client.calls import built, new_operation
+from planner_client.given import counted, mapped, of_kind, one_or_more
 from planner_client.heartbeat import heartbeating
 from planner_client.rows import engine_of, rows_of
 from planner_client.updating import Updates
@@ -20,8 +22,6 @@ from planner_client.within import Within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import pyarrow as pa
 
     from io_core.model import WriteEntry, WriteMode, WriteSession
     from io_core.plan import ReadPlan
@@ -112,24 +112,26 @@ class Writing(Within):
             NotFoundError: No such table, and the mode does not make one.
             ConcurrentModificationError: Another commit came first.
         """
+        if schema is not None:
+            of_kind("schema", schema, pa.Schema, "a pyarrow.Schema")
         if partition_by is not None and partition_scheme is not None:
             raise SchemaValidationError("partition_by and partition_scheme exclude each other")
         given = {"partition_scheme": partition_scheme, "sort_scheme": sort_scheme}
-        create = {**(create_if_missing or {})}
+        create = mapped("create_if_missing", create_if_missing)
         create |= {name: scheme for name, scheme in given.items() if scheme is not None}
         asked = Asked(
             TableRef(namespace, table, table_version),
             mode,
             format,
-            [merge_keys] if isinstance(merge_keys, str) else list(merge_keys),
-            [partition_by] if isinstance(partition_by, str) else partition_by,
+            one_or_more("merge_keys", merge_keys),
+            one_or_more("partition_by", partition_by) or None,
             create,
-            max_rows_per_file,
+            counted("max_rows_per_file", max_rows_per_file, least=1),
             transaction,
             catalog,
         )
         if update_columns is not None:
-            names = [update_columns] if isinstance(update_columns, str) else list(update_columns)
+            names = one_or_more("update_columns", update_columns)
             if mode not in ("auto", "merge"):
                 raise SchemaValidationError(
                     f"update_columns merges: it does not go with mode {mode!r}"

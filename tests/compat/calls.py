@@ -70,8 +70,64 @@ def _kept_and_aborted(client: Call) -> None:
         raise ZeroDivisionError
 
 
+def _explicit(client: Call) -> None:
+    transaction = client.transaction(commit_message="m")
+    client.catalog.write(ROWS, **WHERE, mode="add", format="parquet", transaction=transaction)
+    client.catalog.read(**WHERE, transaction=transaction)
+    client.catalog.heartbeat_transaction(transaction)
+    fetched = client.catalog.get_transaction(transaction.id)
+    fetched.get()
+    client.catalog.commit_transaction(transaction)
+
+
+def _staged_in_a_transaction(client: Call) -> None:
+    transaction = client.transaction()
+    session = client.catalog.stage(
+        **WHERE, mode="append", format="parquet", transaction=transaction
+    )
+    fetched = client.catalog.get_write_session(session.session_id)
+    fetched.commit(entries=[{"path": f"{session.data_dir}/none.parquet", "record_count": 2}])
+    client.catalog.abort_transaction(transaction, reason="r")
+
+
+def _kept(client: Call) -> None:
+    session = client.catalog.stage(**WHERE, mode="add", format="parquet")
+    session = client.catalog.heartbeat_write_session(session)
+    client.catalog.abort_write_session(session, reason="r")
+
+
+def _in_a_block_of_all(client: Call) -> None:
+    with client.transaction():
+        client.catalog.create_table(
+            namespace=NAMESPACE,
+            table="in_a_block",
+            schema_def=KEYED,
+            auto_create_namespace=False,
+        )
+        client.catalog.alter_table(
+            namespace=NAMESPACE, table="in_a_block", table_properties={"a": "b"}
+        )
+        client.catalog.describe_table(namespace=NAMESPACE, table="in_a_block")
+        client.catalog.list_table_versions(namespace=NAMESPACE, table="in_a_block")
+        client.catalog.rename_table(namespace=NAMESPACE, table="in_a_block", new_name="renamed")
+        client.catalog.list_tables(namespace=NAMESPACE)
+        client.catalog.drop_table(namespace=NAMESPACE, table="renamed")
+        client.catalog.get_namespace(namespace=NAMESPACE)
+        client.catalog.namespace_exists(namespace=NAMESPACE)
+        client.catalog.list_namespaces()
+        client.catalog.alter_namespace(namespace=NAMESPACE, properties={"a": "b"})
+        client.catalog.create_namespace(namespace="gone")
+        client.catalog.drop_namespace(namespace="gone")
+
+
+def _of_the_past(client: Call) -> None:
+    with client.transaction(as_of=1) as historic:
+        client.catalog.read(**WHERE, transaction=historic)
+
+
 CALLS: dict[str, Callable[[Call], object]] = {
     "list_catalogs": lambda c: c.catalog.list_catalogs(),
+    "describe_catalog": lambda c: c.catalog.describe_catalog("default"),
     "list_namespaces": lambda c: c.catalog.list_namespaces(),
     "list_tables": lambda c: c.catalog.list_tables(namespace=NAMESPACE),
     "describe_table": lambda c: c.catalog.describe_table(**WHERE),
@@ -120,6 +176,9 @@ CALLS: dict[str, Callable[[Call], object]] = {
     "read with a predicate": lambda c: c.catalog.read(
         **WHERE, filter_predicate=PREDICATE, columns=["id"]
     ),
+    "read of a plan": lambda c: c.catalog.read(plan=c.catalog.plan(**WHERE)),
+    "read of the past": lambda c: c.catalog.read(**WHERE, as_of=2**62),
+    "read of a version": lambda c: c.catalog.read(**WHERE, table_version="1"),
     "write_data": lambda c: c.catalog.write_data(
         **WHERE, data={"id": [3], "name": ["z"]}, mode="add", content_type="parquet"
     ),
@@ -127,12 +186,33 @@ CALLS: dict[str, Callable[[Call], object]] = {
     "write that creates": lambda c: c.catalog.write(
         ROWS, namespace=NAMESPACE, table="new", mode="auto"
     ),
+    "write that replaces": lambda c: c.catalog.write(ROWS, **WHERE, mode="replace"),
+    "a commit without a session": lambda c: c.catalog.commit(
+        **WHERE,
+        entries=[{"path": "/absent/a.parquet", "record_count": 2}],
+        format="parquet",
+        mode="add",
+    ),
     "a session": _staged,
+    "a session that is kept": _kept,
+    "a session in a transaction": _staged_in_a_transaction,
+    "a transaction by its handle": _explicit,
+    "a transaction's block of all calls": _in_a_block_of_all,
+    "a transaction's block in the past": _of_the_past,
     "a session that aborts": _kept_and_aborted,
     "a transaction's block": _in_a_block,
     "a transaction that aborts": _aborted,
     "a transaction of the past": lambda c: c.transaction(as_of=2**62).commit(),
     "whoami": lambda c: c.auth.whoami(),
+    "create_user": lambda c: c.auth.create_user(
+        user_id="bob",
+        initial_role="WRITER",
+        resource_type="namespace",
+        resource_name="robotics",
+        display_name="Bob",
+        email="bob@example.com",
+        idempotency_key="k",
+    ),
     "grant": lambda c: c.auth.grant(user_id="bob", role="WRITER"),
     "grant on a namespace": lambda c: c.auth.grant(
         user_id="bob", role="READER", resource_type="namespace", resource_name="robotics"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from planner_client import Client
 from tests.compat.calls import CALLS
 from tests.compat.published import CLIENTS, ROOT
 from tests.compat.recorder import Asked, recording
@@ -33,6 +34,7 @@ DEFAULTS: Mapping[str, Any] = {
     "body.auto_create_namespace": False,
     "body.sort_scheme.keys.0.sort_order": "ascending",
     "query.file_offset": 0,
+    "query.purge": False,
 }
 # Headers that mean something to a planner; how a client is called and what it accepts is its own.
 HEADERS = ("authorization", "content-type", "idempotency-key", "x-deltacat-user")
@@ -51,7 +53,7 @@ DIFFERENCES: dict[tuple[str, str], str] = {
         "(query|body).operation_id",
     ): "every change names its operation, so that it happens once",
     (
-        "read( .*)?",
+        "read( .*)?|a transaction by its handle|a transaction's block in the past",
         "query.delete_sets",
     ): "ours, and ignored by others: this client leaves dead rows out",
     (
@@ -63,11 +65,11 @@ DIFFERENCES: dict[tuple[str, str], str] = {
         "query.include_column_stats",
     ): "the planner prunes, and this client's reader takes statistics from footers",
     (
-        "write.*|a session.*",
+        "write.*|a session.*|a commit without a session|a transaction by its handle",
         "body.write_key",
     ): "a session of its own for every write: nobody else's is taken up by chance",
     (
-        "write.*",
+        "write.*|a transaction by its handle",
         "body.schema_serialized",
     ): "ours, and ignored by others: what the schema may have to grow to",
     (
@@ -75,20 +77,23 @@ DIFFERENCES: dict[tuple[str, str], str] = {
         "body.create_if_missing.schema_def",
     ): "the same Arrow schema, with field ids in its metadata",
     (
-        "write.*",
+        "write.*|a transaction by its handle",
         r"body.entries.0.(path|content_length)",
     ): "each client names and writes its own files",
     (
-        "write.*",
+        "write.*|a transaction by its handle",
         "body.entries.0.(content_type|schema_id)",
     ): "ours, and ignored by others: what the file is, and by which schema it was written",
     (
-        "write.*",
+        "write.*|a transaction by its handle",
         "body.entries.0.source_content_length",
     ): "optional: the rows' size in memory, which nothing uses",
-    ("a session that aborts", "body.reason"): "the error's name, where theirs says its text alone",
     (
-        "whoami|grant.*|list_grants|revoke.*|issue_token|revoke_token",
+        "a session that aborts|a commit without a session|a transaction's block in the past",
+        "body.reason",
+    ): "the error's name, where theirs says its text alone",
+    (
+        "whoami|create_user|grant.*|list_grants|revoke.*|issue_token|revoke_token",
         "query.catalog",
     ): "a server of several catalogs may have users of each",
 }
@@ -98,6 +103,10 @@ ONE_SIDED: dict[tuple[str, str], str] = {
         "a session that aborts",
         "GET /v1/write-sessions/<session>",
     ): "the session is looked at before it is aborted, which may be committed already",
+    (
+        "a commit without a session",
+        "GET /v1/write-sessions/<session>",
+    ): "the same, where the commit was refused",
 }
 
 
@@ -105,7 +114,9 @@ def asked_by(python: str | Path, module: str, folder: Path) -> dict[str, list[As
     """What a client asks in each call, of a planner that nobody else asks."""
     with serving(folder / module) as url, recording(url) as (proxy, asked):
         command = [str(python), "-m", "tests.compat.calls", module, proxy]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stderr
     return {name: [one for one in asked if one.case == name] for name in CALLS}
 
@@ -202,3 +213,23 @@ def test_every_listed_difference_is_one(
         if not any(re.fullmatch(c, call) and re.fullmatch(f, k) for call, k in seen)
     ]
     assert not unseen
+
+
+CALLS_OF_THE_PUBLISHED = """
+import json
+from deltacat_client import Client
+
+client = Client("http://127.0.0.1:9")
+areas = ("catalog", "auth", "jobs", "subscriptions", "publications", "transforms", "pipelines")
+found = {area: [n for n in dir(getattr(client, area)) if not n.startswith("_")] for area in areas}
+print(json.dumps(found))
+"""
+
+
+def test_every_call_of_the_published_client_is_there_or_refused_by_its_name() -> None:
+    command = [str(PUBLISHED), "-c", CALLS_OF_THE_PUBLISHED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    client = Client("http://127.0.0.1:9")
+    theirs = {(area, n) for area, names in json.loads(done.stdout).items() for n in names}
+    assert len(theirs) > 100
+    assert not [(a, n) for a, n in sorted(theirs) if not hasattr(getattr(client, a), n)]
