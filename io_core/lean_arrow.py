@@ -21,7 +21,31 @@ if TYPE_CHECKING:
 # What stands for a value, without a word of its type.
 _Value = bool | int | float | str | bytes
 
-__all__ = ["booleans", "lean_array", "lean_numpy", "lean_scalar", "spare_pandas"]
+__all__ = [
+    "booleans",
+    "lean_array",
+    "lean_numpy",
+    "lean_scalar",
+    "numbers_of",
+    "spare_pandas",
+]
+
+_HELD: dict[str, list[pa.DataType]] = {
+    "i1": [pa.int8()],
+    "i2": [pa.int16()],
+    "i4": [pa.int32(), pa.date32(), pa.time32("s")],
+    "i8": [pa.int64(), pa.date64(), pa.time64("us"), pa.timestamp("us"), pa.duration("us")],
+    "u1": [pa.uint8()],
+    "u2": [pa.uint16()],
+    "u4": [pa.uint32()],
+    "u8": [pa.uint64()],
+    "f2": [pa.float16()],
+    "f4": [pa.float32()],
+    "f8": [pa.float64()],
+}
+# What numbers the memory of a type holds, by Arrow's number of it: asked many times for each plan.
+_NUMBERS = {t.id: np.dtype(name) for name, types in _HELD.items() for t in types}
+_TEXTS = frozenset({pa.string().id, pa.binary().id})
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
@@ -79,7 +103,31 @@ def lean_scalar(value: _Value, dtype: pa.DataType) -> pa.Scalar:
         >>> lean_scalar(1, pa.date32())
         <pyarrow.Date32Scalar: datetime.date(1970, 1, 2)>
     """
-    return lean_array([value], dtype)[0]
+    if type(value) is int and (whole := _NUMBERS.get(dtype.id)) is not None and whole.kind != "f":
+        memory = [value.to_bytes(whole.itemsize, "little", signed=whole.kind == "i")]
+    elif isinstance(value, str | bytes) and dtype.id in _TEXTS:
+        raw = value.encode() if isinstance(value, str) else value
+        memory = [bytes(4) + len(raw).to_bytes(4, "little", signed=True), raw]
+    else:
+        return lean_array([value], dtype)[0]
+    # Of one value NumPy would cost more than all of the rest.
+    return pa.Array.from_buffers(dtype, 1, [None, *map(pa.py_buffer, memory)])[0]
+
+
+# Any: of the array's type.
+def numbers_of(array: pa.Array) -> npt.NDArray[Any] | None:
+    """Numbers without nulls as NumPy has them, of moments those that stand for them; not to be changed.
+
+    None where the type's memory is no numbers. Copies nothing.
+
+    Example:
+        >>> numbers_of(pa.array([1, 2, 3])[1:]), numbers_of(pa.array(["a"]))
+        (array([2, 3]), None)
+    """
+    named = _NUMBERS.get(array.type.id)
+    if named is None or not len(array):
+        return None if named is None else np.empty(0, named)
+    return np.frombuffer(array.buffers()[1], named, len(array), array.offset * named.itemsize)
 
 
 # Any: of the array's type.
@@ -90,15 +138,14 @@ def lean_numpy(array: pa.Array) -> npt.NDArray[Any]:
         >>> lean_numpy(pa.array([1, 2, 3])[1:]), lean_numpy(pa.array([True, False]))
         (array([2, 3]), array([ True, False]))
     """
-    dtype = array.type
-    is_bool = pa.types.is_boolean(dtype)
-    kind = "f" if pa.types.is_floating(dtype) else _sign(dtype)
-    named = np.dtype(np.bool_ if is_bool else f"{kind}{dtype.byte_width}")
+    plain = numbers_of(array)
+    if plain is not None:
+        return plain
+    if not pa.types.is_boolean(array.type):
+        raise TypeError(f"neither booleans nor numbers: {array.type}")
     if not len(array):
-        return np.empty(0, named)
+        return np.empty(0, np.bool_)
     memory, start = array.buffers()[1], array.offset
-    if not is_bool:
-        return np.frombuffer(memory, named, len(array), start * dtype.byte_width)
     held = np.frombuffer(memory, np.uint8, offset=start // 8)
     bits = np.unpackbits(held, count=start % 8 + len(array), bitorder="little")
     return bits[start % 8 :].view(np.bool_)

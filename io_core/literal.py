@@ -79,6 +79,10 @@ _TYPES: dict[Kind, list[pa.DataType]] = {
     "timestamp": [pa.timestamp("us")],
     "duration": [pa.duration("us")],
 }
+_MOMENTS = (
+    *(pa.Date32Scalar, pa.Date64Scalar, pa.Time32Scalar, pa.Time64Scalar),
+    *(pa.TimestampScalar, pa.DurationScalar),
+)
 # By Arrow's number of a type, whatever its unit, width or zone: asked many times for each plan.
 _KINDS: dict[int, Kind] = {t.id: kind for kind, types in _TYPES.items() for t in types}
 
@@ -315,8 +319,7 @@ def ordinal(value: pa.Scalar) -> Any:
         >>> ordinal(pa.scalar(1, pa.timestamp("ns"))), ordinal(pa.scalar("a"))
         (1, 'a')
     """
-    temporal = kind_of(value.type) in ("date", "time", "timestamp", "duration")
-    return value.value if temporal else value.as_py()
+    return value.value if isinstance(value, _MOMENTS) else value.as_py()
 
 
 def dump_literal(value: object) -> bool | int | float | str | None:

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -23,7 +22,7 @@ from planner_client.server.logs import LOGGER, Served
 from planner_client.server.metrics import METRICS_TYPE, Metrics
 from planner_client.server.openapi import OPENAPI_PATH, openapi_json
 from planner_client.server.openapi_page import reading_page
-from planner_client.server.routing import Found, Router
+from planner_client.server.routing import Found, Router, query_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -299,7 +298,7 @@ _PAGES = {OPENAPI_PATH: "openapi", "/docs": "docs", "/metrics": "metrics"}
 def _decode(call: _Call, found: Found, body: bytes) -> Request:
     check_nesting(body)
     text = call.scope["query_string"]
-    query = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True)) if text else {}
+    query = query_of(text) if text else {}
     headers: dict[str, str] = {}
     if "header" in found.endpoint.places.values():
         headers = {name.title(): value for name, value in call.headers.items()}

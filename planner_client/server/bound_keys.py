@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from io_core.literal import kind_of, ordinal
+from io_core.lean_arrow import numbers_of
+from io_core.literal import ordinal
 from io_core.predicate import And, Compare, In, Or, Predicate
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = ["Keys", "may_match", "number_keys"]
 Mask = npt.NDArray[np.bool_]
 # From so many values on an `in` list is left to the bounds.
 _MOST_VALUES = 32
-_TIMES = frozenset({"date", "time", "timestamp", "duration"})
 
 
 class Keys(NamedTuple):
@@ -56,13 +56,11 @@ def number_keys(bounds: Bounds) -> Keys | None:
     low, high = bounds.low, bounds.high
     if low.null_count or high.null_count:
         return None
-    if kind_of(dtype) in _TIMES:
-        width = pa.int32() if dtype.bit_width == 32 else pa.int64()
-        low, high = low.view(width), high.view(width)
-    elif not (pa.types.is_integer(dtype) or pa.types.is_floating(dtype)):
+    held = numbers_of(low), numbers_of(high)
+    if held[0] is None or held[1] is None:
         return None
     topped = not pa.types.is_floating(dtype) or bool((bounds.nan_count == 0).all())
-    return Keys(low.to_numpy(), high.to_numpy(), ordinal, topped)
+    return Keys(held[0], held[1], ordinal, topped)
 
 
 def may_match(predicate: Predicate, known: Mapping[str, Keys]) -> Mask | None:

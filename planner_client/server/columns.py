@@ -25,7 +25,14 @@ from planner_client.server.partitions import (
 )
 from planner_client.server.runs import RunCache
 from planner_client.server.segments import core_runs, file_count
-from planner_client.server.statistics import BLOCK, StatColumn, Stats, block_extreme, stat_column
+from planner_client.server.statistics import (
+    BLOCK,
+    StatColumn,
+    Stats,
+    block_extreme,
+    in_one_piece,
+    stat_column,
+)
 from planner_client.server.store import latest
 
 if TYPE_CHECKING:
@@ -75,6 +82,7 @@ class Partitions(NamedTuple):
         begin: (partitions,) first snapshot that shows the partition.
         end: (partitions,) first snapshot that no longer does.
         values: `partition:<i>`, typed by the scheme; where unpartitioned one column without a name.
+        told: What plans tell of them: `partition_id`, and the values that have names.
         known: What `bounds` has found.
     """
 
@@ -83,7 +91,15 @@ class Partitions(NamedTuple):
     begin: Ints
     end: Ints
     values: pa.Table
-    known: dict[bytes, dict[str, list[StatColumn]]]
+    told: dict[str, pa.Array]
+    known: dict[tuple[tuple[str, pa.DataType], ...], dict[str, list[StatColumn]]]
+
+    @classmethod
+    def of(cls, ids: Ints, uuids: pa.Array, begin: Ints, end: Ints, values: pa.Table) -> Partitions:
+        """Partitions of which no bounds are asked yet."""
+        columns = zip(values.column_names, values.columns, strict=True)
+        told = {name: in_one_piece(column) for name, column in columns if name}
+        return cls(ids, uuids, begin, end, values, {"partition_id": uuids, **told}, {})
 
     def places_of(self, ids: Ints) -> npt.NDArray[np.int32]:
         """Where partitions of these ids are."""
@@ -96,8 +112,8 @@ class Partitions(NamedTuple):
 
     def bounds(self, scheme: PartitionScheme, schema: pa.Schema) -> dict[str, list[StatColumn]]:
         """What the values say of the columns they come from, of partitions of one row each."""
-        # By what decides them: the columns' types.
-        key = schema.serialize().to_pybytes()
+        # By what decides them: the columns' names and types.
+        key = tuple((k.column, schema.field(k.column).type) for k in scheme.keys)
         found = self.known.get(key)
         if found is None:
             ones = np.ones(len(self.ids), np.int64)
@@ -492,13 +508,12 @@ def load_partitions(
     if old is not None and not found and not ended:
         return old
     parts.append(_from_run(partition_table(found, version.schema, version.partition_scheme)))
-    held = Partitions(
+    held = Partitions.of(
         np.concatenate([p.ids for p in parts]),
         pa.concat_arrays([p.uuids for p in parts]),
         np.concatenate([p.begin for p in parts]),
         np.concatenate([p.end for p in parts]),
         pa.concat_tables([p.values for p in parts]).combine_chunks(),
-        {},
     )
     if ended:
         ids, seqs = np.array(ended, np.int64).T
@@ -507,9 +522,9 @@ def load_partitions(
 
 
 def _from_run(table: pa.Table) -> Partitions:
-    whole = table.combine_chunks()
-    ids = whole.column("id").to_numpy()
-    uuids = pa.concat_arrays([pa.array([], pa.string()), *whole.column("uuid").chunks])
+    joined = table.combine_chunks()
+    ids = joined.column("id").to_numpy()
+    uuids = pa.concat_arrays([pa.array([], pa.string()), *joined.column("uuid").chunks])
     live = np.full(len(ids), _LIVE)
-    begin = whole.column("begin").to_numpy()
-    return Partitions(ids, uuids, begin, live, whole.drop_columns(["id", "uuid", "begin"]), {})
+    begin = joined.column("begin").to_numpy()
+    return Partitions.of(ids, uuids, begin, live, joined.drop_columns(["id", "uuid", "begin"]))

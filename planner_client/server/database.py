@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Database", "Form"]
+__all__ = ["Borrowed", "Database", "Form"]
 
 _BUSY_MS = 60_000
 _PIECE = 2**20
@@ -114,38 +114,38 @@ class Database:
         db.pragma("foreign_keys", "on")
         return db
 
-    @contextlib.contextmanager
-    def borrowed(self) -> Iterator[apsw.Connection]:
+    def borrowed(self, *, reading: bool = False) -> Borrowed:
         """A connection that nobody else uses meanwhile; connections outlive threads.
 
-        Raises:
-            CatalogRootError: The file is no database.
-            PlannerUnavailableError: It cannot be used.
+        Args:
+            reading: Whether to begin a transaction, which sees one state of the file.
         """
+        return Borrowed(self, reading=reading)
+
+    def take(self) -> apsw.Connection:
+        """A connection that is idle, or a new one."""
         if self._pid != os.getpid():
             # A forked child must neither use nor close its parent's connections.
             self._inherited = self._idle
             self._idle, self._writing, self._pid = [], threading.Lock(), os.getpid()
-        db = None
         try:
-            try:
-                db = self._idle.pop()
-            except IndexError:
-                db = self._connect()
-            yield db
-        except apsw.NotADBError as error:
-            raise CatalogRootError(
-                f"{self.path} is not {self.form.name} of this project: {error}"
-            ) from error
-        except apsw.Error as error:
-            raise PlannerUnavailableError(
-                f"{self.form.name} {self.path} cannot be used: {error}; nothing was changed"
-            ) from error
-        finally:
-            if db is not None:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                self._idle.append(db)
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def give_back(self, db: apsw.Connection) -> None:
+        """Undo what was not committed, and keep the connection for others."""
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        self._idle.append(db)
+
+    def explained(self, error: apsw.Error) -> CatalogRootError | PlannerUnavailableError:
+        """What a caller is told of an error of SQLite's."""
+        if isinstance(error, apsw.NotADBError):
+            return CatalogRootError(f"{self.path} is not {self.form.name} of this project: {error}")
+        return PlannerUnavailableError(
+            f"{self.form.name} {self.path} cannot be used: {error}; nothing was changed"
+        )
 
     @contextlib.contextmanager
     def locked(self, *, durable: bool = True) -> Iterator[apsw.Connection]:
@@ -211,6 +211,43 @@ def _write_again(log: int) -> None:
     at = 0
     while piece := os.pread(log, _PIECE, at):
         at += os.pwrite(log, piece, at)
+
+
+class Borrowed:
+    """A connection for the time of a block. A class, since every plan borrows one.
+
+    Raises:
+        CatalogRootError: The file is no database.
+        PlannerUnavailableError: It cannot be used.
+    """
+
+    __slots__ = ("_database", "_db", "_reading")
+
+    def __init__(self, database: Database, *, reading: bool) -> None:
+        self._database = database
+        self._reading = reading
+        self._db: apsw.Connection | None = None
+
+    def __enter__(self) -> apsw.Connection:
+        """Borrow it."""
+        try:
+            db = self._db = self._database.take()
+            if self._reading:
+                db.execute("BEGIN")
+        except apsw.Error as error:
+            if self._db is not None:
+                self._database.give_back(self._db)
+            raise self._database.explained(error) from error
+        return db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Give it back; what SQLite refused is told in our words."""
+        if self._db is not None:
+            self._database.give_back(self._db)
+        if isinstance(error, apsw.Error):
+            raise self._database.explained(error) from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import contextvars
 import hashlib
 import os
 import time
+import weakref
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +63,16 @@ Res = TypeVar("Res")
 
 _RELEASE = installed_version("deltacat-sources")
 _CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")
+# Told by the fork itself, so that no plan has to ask in which process it is.
+_OPEN: weakref.WeakSet[EmbeddedPlanner] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for planner in tuple(_OPEN):
+        planner.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _health(planner: EmbeddedPlanner, request: HealthRequest) -> Health:
@@ -113,17 +124,6 @@ _LONGEST_OPERATION = 255
 _COMMITS = frozenset({"commit", "commit_transaction", "write_inline", "rollback_table"})
 
 
-class _State:
-    """What a planner keeps in memory; a forked child starts its own."""
-
-    def __init__(self, store: Store, locate: Callable[[pa.Array], pa.Array]) -> None:
-        self.pid = os.getpid()
-        self.columns = ColumnCache(locate)
-        self.plans = PlanCache()
-        self.leases = Leases(store)
-        self.deletes = DeleteSets()
-
-
 def _digest(request: Request) -> bytes:
     """What a request asks for; which version of a session or transaction it had seen is not part."""
     seen = {"session_version", "transaction_version"} & set(request.__struct_fields__)
@@ -158,34 +158,20 @@ class EmbeddedPlanner:
         self.name = name
         self.store = Store(self.root, create=create, clock_ns=clock_ns)
         self.place = open_place(self.store, data_root)
-        self._held = _State(self.store, self.absolute)
+        self.begin()
+        _OPEN.add(self)
 
-    @property
-    def _state(self) -> _State:
-        if self._held.pid != os.getpid():
-            # The parent's threads may hold the old state's locks for ever.
-            self._held = _State(self.store, self.absolute)
-        return self._held
+    def begin(self) -> None:
+        """Keep nothing in memory yet.
 
-    @property
-    def columns(self) -> ColumnCache:
-        """Files of the tables in use, as columns."""
-        return self._state.columns
-
-    @property
-    def plans(self) -> PlanCache:
-        """What plans use again."""
-        return self._state.plans
-
-    @property
-    def leases(self) -> Leases:
-        """What keeps planned files from vacuum."""
-        return self._state.leases
-
-    @property
-    def deletes(self) -> DeleteSets:
-        """Key indexes of the partitions that are written to."""
-        return self._state.deletes
+        Once more in a forked child: the parent's threads may hold the locks of what it keeps.
+        """
+        # Files of the tables in use; what plans use again; what keeps planned files from vacuum; key
+        # indexes of the partitions that are written to.
+        self.columns = ColumnCache(self.absolute)
+        self.plans = PlanCache()
+        self.leases = Leases(self.store)
+        self.deletes = DeleteSets()
 
     @property
     def storage(self) -> Storage:

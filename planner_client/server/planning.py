@@ -46,6 +46,9 @@ __all__ = ["plan", "resolve_time"]
 # What pins a plan to a snapshot, which is part of an answer's key by itself.
 _UNPINNED: dict[str, None] = dict.fromkeys(("snapshot", "as_of", "plan_token", "operation_id"))
 
+# Of so many files pieces are joined; of more it costs less to take values by their places.
+_FEW_FILES = 16
+
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
     """What a plan token says: the snapshot, and which question it was given for."""
@@ -371,7 +374,9 @@ def _files(
                 for kind, values in zip(KINDS, _statistics(held, field.type, rows), strict=True):
                     names.append(f"{kind}:{column}")
                     arrays[names[-1]] = values
-    return pa.table([arrays[name] for name in names], names=names)
+    # By way of a batch, which takes half the time that a table of its own takes.
+    batch = pa.RecordBatch.from_arrays([arrays[name] for name in names], names=names)
+    return pa.Table.from_batches([batch])
 
 
 def _statistics(held: StatColumn | None, dtype: pa.DataType, rows: Rows) -> Iterator[pa.Array]:
@@ -399,25 +404,26 @@ def _dead(planner: EmbeddedPlanner, seen: Seen, rows: Rows) -> pa.Array:
 
 def _shared_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
     """The columns that files of one delta, or of one partition, share."""
-    held, partitions = columns.profiles, columns.partitions
-    values = {name: partitions.values.column(name) for name in partitions.values.column_names}
-    by_partition = {"partition_id": partitions.uuids, **{n: v for n, v in values.items() if n}}
     return {
-        **_spread(columns.profile[rows], _profile_values(held)),
-        **_spread(columns.partition[rows], by_partition),
+        **_spread(columns.profile[rows], _profile_values(columns.profiles)),
+        **_spread(columns.partition[rows], columns.partitions.told),
     }
 
 
 def _spread(codes: npt.NDArray[np.int32], values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """Each array's values by number; they mostly are of one number, which costs least."""
-    if len(codes) and bool((codes == codes[0]).all()):
-        return {name: pa.repeat(held[int(codes[0])], len(codes)) for name, held in values.items()}
+    """Each array's values by number; they mostly are of one number, or few, which costs least."""
+    count = len(codes)
+    if count and bool((codes == codes[0]).all()):
+        place = int(codes[0])
+        return {name: pa.repeat(held[place], count) for name, held in values.items()}
+    if 0 < count <= _FEW_FILES:
+        places = codes.tolist()
+        return {
+            name: pa.concat_arrays([held.slice(place, 1) for place in places])
+            for name, held in values.items()
+        }
     index = pa.array(codes)
-    return {name: _whole(held.take(index)) for name, held in values.items()}
-
-
-def _whole(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return {name: held.take(index) for name, held in values.items()}
 
 
 @functools.lru_cache(maxsize=1024)

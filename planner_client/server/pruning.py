@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -318,10 +319,14 @@ class _Pruning:
         height = self._seen.columns.height
         if len(blocks) <= _FEW_BLOCKS or not stats:
             return _rows_of(blocks, height)
-        asked = self._predicate
+        asked, each = self._predicate, PIECE // BLOCK
         found = []
-        pieces, firsts = np.unique(blocks // (PIECE // BLOCK), return_index=True)
-        for piece, held in zip(pieces.tolist(), np.split(blocks, firsts[1:]), strict=True):
+        first, last = int(blocks[0]) // each, int(blocks[-1]) // each
+        ends = blocks.searchsorted(np.arange(first, last + 2) * each).tolist()
+        for piece, (start, end) in enumerate(itertools.pairwise(ends), first):
+            if start == end:
+                continue
+            held = blocks[start:end]
             # Blocks in between are looked at too: that costs less than to pick.
             part = slice(int(held[0]) * BLOCK, min(int(held[-1] + 1) * BLOCK, height))
             inside = slice(part.start - piece * PIECE, part.stop - piece * PIECE)
@@ -487,7 +492,9 @@ def _rows_of(blocks: Rows, count: int) -> Rows:
 
 def _all_may(verdicts: list[Verdict], count: int) -> Mask:
     """Where no conjunct rules out all rows."""
-    return functools.reduce(np.logical_and, (v.may for v in verdicts), np.ones(count, np.bool_))
+    if not verdicts:
+        return np.ones(count, np.bool_)
+    return functools.reduce(np.logical_and, [verdict.may for verdict in verdicts])
 
 
 def _of_rows(bounds: Bounds, rows: Rows) -> Bounds:

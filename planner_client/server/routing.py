@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from io_core.errors import RequestRejectedError
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from planner_client.protocol.endpoint import Endpoint
 
-__all__ = ["Found", "Router"]
+__all__ = ["Found", "Router", "query_of"]
+
+# What JSON is full of. None of it means anything to a query, so that it may be decoded beforehand.
+_PUNCTUATION = tuple((b"%%%02X" % ord(mark), mark.encode()) for mark in '"{}[],:')
 
 
 class Found(NamedTuple):
@@ -78,6 +81,19 @@ class Router:
             raise _no_endpoint(method, raw_path, "method_not_allowed", 405, list(node.ends))
         endpoint, names = end
         return Found(endpoint, {n: _name(v) for n, v in zip(names, values, strict=True)})
+
+
+def query_of(text: bytes) -> dict[str, str]:
+    """The parameters of a query; the last one of a name counts.
+
+    Example:
+        >>> query_of(b"columns=%5B%22a%22%2C%22b+%26%22%5D&limit=")
+        {'columns': '["a","b &"]', 'limit': ''}
+    """
+    # The parser takes a step for every escape that is left.
+    for escaped, mark in _PUNCTUATION:
+        text = text.replace(escaped, mark)
+    return dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True))
 
 
 def _name(part: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "block_extreme",
     "consecutive",
     "cut",
+    "in_one_piece",
     "known_counts",
     "stat_column",
 ]
@@ -267,7 +268,7 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     """Least or greatest bound of each block; null where one is null or NaN."""
     dtype = column.type
     if kind_of(dtype) in _FIXED and not pa.types.is_decimal(dtype):
-        values = _whole(column)
+        values = in_one_piece(column)
         width = pa.int32() if dtype.bit_width == 32 and kind_of(dtype) != "number" else pa.int64()
         plain = values if kind_of(dtype) == "number" else values.cast(width)
         unknown = values.is_null(nan_is_null=True)
@@ -288,13 +289,14 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     return pa.array(found, column.type).cast(dtype)
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
     # Arrow copies even where there is one chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _count(column: pa.ChunkedArray) -> pa.Array:
-    counts = _whole(column).fill_null(-1).to_numpy()
+    counts = in_one_piece(column).fill_null(-1).to_numpy()
     starts = np.arange(0, len(counts), BLOCK)
     sums = np.add.reduceat(counts, starts) if len(counts) else counts
     lowest = block_extreme(counts, "min")

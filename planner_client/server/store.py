@@ -311,12 +311,9 @@ class Store:
                 upgrade(db, _SCHEMA)
                 db.pragma("user_version", FORMAT_VERSION)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[apsw.Connection]:
+    def read(self) -> AbstractContextManager[apsw.Connection]:
         """One consistent view of the ledger, whoever writes meanwhile."""
-        with self._database.borrowed() as db:
-            db.execute("BEGIN")
-            yield db
+        return self._database.borrowed(reading=True)
 
     def locked(self, *, durable: bool = True) -> AbstractContextManager[apsw.Connection]:
         """A write transaction of SQLite: durable when the block ends, undone when it raises.
