@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from io_core.schema import Consistency
 
-__all__ = ["Growth", "check_file_fits", "common_type", "grow", "unknown_column"]
+__all__ = ["Growth", "check_file_fits", "common_type", "fits", "grow", "unknown_column"]
 
 # In the order in which they are tried.
 _NUMBERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64())
@@ -76,6 +76,8 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
         >>> grow(table, rows, Growth()).types
         [DataType(int64), DataType(string)]
     """
+    if fits(schema, given):
+        return schema
     fields = {field.name: field for field in schema}
     for field in given:
         known = fields.get(field.name)
@@ -89,6 +91,21 @@ def grow(schema: pa.Schema, given: pa.Schema, rules: Growth, *, numbered: bool =
         return schema
     grown = pa.schema(list(fields.values()), metadata=schema.metadata)
     return fill_ids(grown, highest_id([schema, *rules.history])) if numbered else grown
+
+
+def fits(schema: pa.Schema, given: pa.Schema) -> bool:
+    """Whether a table's schema has each column of rows, of its type: then nothing about it changes.
+
+    Example:
+        >>> table = pa.schema([("a", pa.int32()), ("b", pa.string())])
+        >>> fits(table, pa.schema([("a", pa.int32())])), fits(table, pa.schema([("a", pa.int64())]))
+        (True, False)
+    """
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return all(
+        types.get(field.name) == field.type and FROM_PARTITION not in (field.metadata or {})
+        for field in given
+    )
 
 
 def _appended(field: pa.Field, rules: Growth) -> pa.Field:

@@ -159,11 +159,14 @@ def blocking(db: apsw.Connection, mine: Iterable[Change], base: int) -> tuple[Ch
     """What was committed after `base` and conflicts with `mine`, and its snapshot; None if nothing."""
     for change in mine:
         never = _NEVER.get(change.kind, frozenset())
+        # Of many writers most only add files, and in the same words: these are not looked into twice.
+        harmless: set[bytes] = set()
         for seq, body in _since(db, change.table_id, base):
-            # Of many writers most only add files: what they did is not looked into.
-            if _KIND_OF.decode(body).kind in never:
+            if body in harmless:
                 continue
-            theirs = msgspec.msgpack.decode(body, type=Change)
-            if conflicts(change, theirs):
-                return theirs, int(seq)
+            if _KIND_OF.decode(body).kind not in never:
+                theirs = msgspec.msgpack.decode(body, type=Change)
+                if conflicts(change, theirs):
+                    return theirs, int(seq)
+            harmless.add(body)
     return None

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from io_core.formats import schema_of_file
-from io_core.growth import Growth, check_file_fits, grow
+from io_core.growth import Growth, check_file_fits, fits, grow
 from io_core.schema import Consistency, decode_schema, encode_schema, fields_of, schema_of
 from planner_client.server.catalog import schemas_of
 from planner_client.server.properties import CONSISTENCY, evolution_of, version_properties
@@ -65,7 +65,10 @@ def announced(view: View, version: Version, request: StageRequest) -> pa.Schema 
     """
     if version.schema is None or request.schema_serialized is None or request.mode == "delete":
         return version.schema
-    return grow(version.schema, schema_of(request.schema_serialized), _rules_of(view, version))
+    given = schema_of(request.schema_serialized)
+    if fits(version.schema, given):
+        return version.schema
+    return grow(version.schema, given, _rules_of(view, version))
 
 
 def schema_fields(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import DeltaCATError, NotFoundError, RequestRejectedError
+from io_core.model import WriteSession
 from io_core.storage import LOCAL, local_path
 from planner_client.protocol import ENDPOINTS
 from planner_client.protocol.catalogs import (
@@ -223,7 +224,9 @@ class EmbeddedPlanner:
             _CALLER.reset(entered)
         if isinstance(outcome, DeltaCATError):
             raise outcome
-        if endpoint.name in _COMMITS:
+        if endpoint.name in _COMMITS and not (
+            isinstance(outcome, WriteSession) and not outcome.merge_keys
+        ):
             advance(self, getattr(outcome, "snapshot", None))
         return self._attached(endpoint, outcome)
 
