@@ -14,6 +14,7 @@ from io_core.bindings import Credential, FileAccessRef, StorageBinding
 from io_core.storage import LOCAL, Storage
 
 __all__ = [
+    "REWRITTEN_FROM",
     "UNSORTED_ID",
     "ColumnStats",
     "DataFile",
@@ -38,6 +39,8 @@ WriteMode = Literal[
 
 # The protocol's id for "unpartitioned" and for "explicitly unsorted" alike.
 UNSORTED_ID = "deadbeef-7277-49a4-a195-fdc8ed235d42"
+# The parameter of an entry, this project's own, that names the files which all of its rows are from.
+REWRITTEN_FROM = "rewritten_from"
 
 _NAME = re.compile(r"[^\x00-\x1f/\\.\x7f][^\x00-\x1f/\\\x7f]{0,254}")
 

@@ -6,14 +6,16 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from io_core.errors import UnsupportedError
+from io_core.errors import NotFoundError, UnsupportedError
 from io_core.layout import check_layout, creation_of
 from io_core.model import PartitionScheme
 from io_core.schema import decode_schema, encode_schema
-from io_core.storage import is_s3
+from io_core.storage import LOCAL, is_s3
 from planner_client.calls import built
 from planner_client.given import mapped, one_or_more
+from planner_client.protocol.tables import DESCRIBE_TABLE, DescribeTable, TableDescription
 from planner_client.registered import (
+    Found,
     common_schema,
     entries_of,
     files_named,
@@ -25,9 +27,8 @@ from planner_client.writing import Writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import pyarrow as pa
-
     from io_core.model import WriteMode
+    from io_core.storage import Storage
     from planner_client.session import StagedSession
     from planner_client.transaction import Transaction
 
@@ -84,18 +85,64 @@ class Adding(Writing):
             PermissionDeniedError: The caller is no ADMIN of the catalog.
         """
         layout = _Layout(merge_keys, partition_by, mapped("create_if_missing", create_if_missing))
-        named = one_or_more("files", files)
-        stage = functools.partial(
-            self.stage,
-            namespace=namespace,
-            table=table,
-            table_version=table_version,
-            mode=mode,
-            allow_external_entries=True,
-            transaction=transaction,
-            catalog=catalog,
-        )
-        return _added(stage, named, layout, creates=mode in ("auto", "create"), progress=progress)
+        named = [os.fspath(file) for file in one_or_more("files", files)]
+        place: dict[str, Any] = {
+            "namespace": namespace,
+            "table": table,
+            "table_version": table_version,
+            "transaction": transaction,
+            "catalog": catalog,
+        }
+        known = self._table(creates=mode in ("auto", "create"), **place)
+        stage = functools.partial(self.stage, **place, mode=mode, allow_external_entries=True)
+        storage = self._storage(named, known, stage, place)
+        found = footers_of(files_named(named, storage), storage, progress=progress)
+        return _added(stage, found, known, layout)
+
+    def _table(
+        self,
+        *,
+        transaction: Transaction | None,
+        catalog: str | None,
+        creates: bool,
+        **place: Any,
+    ) -> TableDescription | None:
+        """The table as it is; None where it is absent and may be."""
+        asked = DescribeTable(**place, include_stats=False)
+        try:
+            known = self._calls.read(
+                DESCRIBE_TABLE, asked, transaction=transaction, catalog=catalog
+            )
+        except NotFoundError:
+            if creates:
+                return None
+            raise
+        if known.schema_serialized is None:
+            raise UnsupportedError(
+                f"table {asked.namespace}.{asked.table} is schemaless: commit(namespace=, table=, "
+                "entries=) takes files of any kind"
+            )
+        return known
+
+    def _storage(
+        self,
+        paths: Sequence[str],
+        known: TableDescription | None,
+        stage: Callable[..., StagedSession],
+        place: Mapping[str, Any],
+    ) -> Storage:
+        """How files are reached: those in a store as the planner says."""
+        if not any(map(is_s3, paths)):
+            return LOCAL
+        if known is not None:
+            plan = self.plan(**place, include_files=False)
+            _check_reachable(paths, in_store=bool(plan.header.storage_bindings))
+            return plan.storage
+        # Of a table that is to be made only a session tells.
+        with stage(create_if_missing={}) as asking:
+            _check_reachable(paths, in_store=is_s3(asking.data_dir))
+            asking.abort("its storage was asked for")
+            return asking.storage
 
 
 class _Layout(NamedTuple):
@@ -109,56 +156,49 @@ class _Layout(NamedTuple):
 
 def _added(
     stage: Callable[..., StagedSession],
-    files: Sequence[str | os.PathLike[str]],
+    found: Sequence[Found],
+    known: TableDescription | None,
     layout: _Layout,
-    *,
-    creates: bool,
-    progress: bool | None,
 ) -> StagedSession:
-    # First a session for its storage alone: of a table that is to be made nothing is known yet.
-    with stage(create_if_missing={} if creates else None) as first:
-        _check_reachable(files, first)
-        found = footers_of(files_named(files, first.storage), first.storage, progress=progress)
-        schema = common_schema(found)
-        first.abort("its storage was asked for")
     keys, partition_by, create = layout
-    schema = with_paths(schema, found, _identities(first, layout), _schema_of(first))
+    schema = with_paths(
+        common_schema(found),
+        found,
+        _identities(known, layout),
+        None if known is None else decode_schema(known.schema_serialized or ""),
+    )
     made = None
-    if creates and not first.table_exists:
+    if known is None:
         made = creation_of(schema, partition_by, keys) | create
     with stage(create_if_missing=made, schema_serialized=encode_schema(schema)) as session:
+        _check_reachable([file.path for file in found], in_store=is_s3(session.data_dir))
         check_layout(session, partition_by, keys)
         name = f"{session.namespace}.{session.table}"
-        if session.schema_serialized is None:
-            raise UnsupportedError(
-                f"table {name} is schemaless: commit(namespace=, table=, entries=) takes files of any "
-                "kind"
-            )
-        whole, scheme = decode_schema(session.schema_serialized), session.partition_scheme
+        whole, scheme = decode_schema(session.schema_serialized or ""), session.partition_scheme
         return session.commit(entries_of(found, name, whole, scheme, session.schema_id))
 
 
-def _identities(session: StagedSession, layout: _Layout) -> list[str]:
+def _identities(known: TableDescription | None, layout: _Layout) -> list[str]:
     """The columns that partition the table by their values."""
-    if not session.table_exists and layout.partition_by is not None:
+    if known is not None:
+        scheme = known.partition_scheme
+    elif layout.partition_by is not None:
         by = layout.partition_by
         return one_or_more("partition_by", by)
-    given, scheme = layout.create.get("partition_scheme"), session.partition_scheme
-    if not session.table_exists and given is not None:
-        scheme = built(given, PartitionScheme)
+    else:
+        given = layout.create.get("partition_scheme")
+        scheme = None if given is None else built(given, PartitionScheme)
     return [k.key[0] for k in scheme.keys if k.transform in (None, "identity")] if scheme else []
 
 
-def _schema_of(session: StagedSession) -> pa.Schema | None:
-    if session.schema_serialized is None or not session.table_exists:
-        return None
-    return decode_schema(session.schema_serialized)
+def _check_reachable(paths: Sequence[str], *, in_store: bool) -> None:
+    """Refuse places that the catalog's planner has no way to.
 
-
-def _check_reachable(files: Sequence[str | os.PathLike[str]], session: StagedSession) -> None:
-    """Refuse places that the catalog's planner has no way to."""
-    in_store = is_s3(session.data_dir)
-    for path in [os.fspath(file) for file in files]:
+    Args:
+        paths: Where files are.
+        in_store: Whether the catalog keeps its data in a store.
+    """
+    for path in paths:
         if is_s3(path) and not in_store:
             raise UnsupportedError(
                 f"{path} is in a store, and the catalog keeps its data in its own directory: it has no "

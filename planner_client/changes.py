@@ -22,9 +22,9 @@ class Changes(NamedTuple):
     Attributes:
         rows: In the form that was asked for.
         snapshot: Where to go on the next time.
-        removed_files: How many files that were there at the earlier snapshot are gone. Where it is
-            not 0, rows were deleted, replaced or rolled back: `rows` are not all that changed, and
-            files that were written anew stand among them with their older rows.
+        removed_files: How many files that were there at the earlier snapshot are gone, or were
+            written anew with fewer rows. Where it is not 0, rows were deleted, replaced or rolled
+            back: `rows` are not all that changed.
     """
 
     # Any: whatever the form is.
@@ -71,6 +71,7 @@ class ReadsOfChanges(Reads):
     ) -> Changes:
         """Read the rows that were added since a snapshot, or all of them where none is given.
 
+        Rows that a delete or an overwrite by predicate left, and wrote anew, are not among them.
         Of a table with merge keys the rows are those of the commits since, merged with each other;
         rows that they delete are not listed.
 

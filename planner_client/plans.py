@@ -83,8 +83,8 @@ class Plans(Resource):
             root: The same.
             recipe_hash: Which shard manifest to name. This project's planner builds none: its plans'
                 `shard_manifest` is None then, and their header's `available_recipes` empty.
-            since: A snapshot: plan the files that were added after it.
-            since_as_of: Nanoseconds since the epoch: plan the files that were added from then on.
+            since: A snapshot: plan the files of the rows that were added after it.
+            since_as_of: Nanoseconds since the epoch: plan those of the rows added from then on.
             delete_sets: Whether the plan is to carry files' dead rows, for readers that leave them out.
             plan_token: Of an earlier page of the same question, to plan another page of it.
             transaction: See `Client.transaction`.

@@ -9,7 +9,7 @@ import msgspec
 from io_core import formats
 from io_core.execute import execute
 from io_core.formats.content import content_type_of
-from io_core.model import WriteEntry
+from io_core.model import REWRITTEN_FROM, WriteEntry
 from io_core.schema import decode_schema, needs_alignment
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Rewriting:
     def entries(self, plan: ReadPlan, sink: OpenSink) -> list[WriteEntry]:
         """What these partitions consist of afterwards, in reading order.
 
-        Files that keep all of their rows stay as they are. Of a partition that keeps none a file
-        without rows is left: it says that the partition is empty.
+        Files that keep all of their rows stay as they are. Of a partition that keeps none an entry
+        without rows says so; our planner has no file of it then.
 
         Args:
             plan: All files of the partitions, with statistics; others are passed over.
@@ -87,7 +87,12 @@ class Rewriting:
         if not gone and _stays(one, file):
             return [_as_it_is(one, file, sink)]
         self.files += 1
-        return sink.write_batches(self._left(one))
+        written = sink.write_batches(self._left(one))
+        if one.snapshot is None:
+            # Another planner, which does not know of whose rows they are.
+            return written
+        origin = {REWRITTEN_FROM: [file.path]}
+        return [msgspec.structs.replace(entry, entry_params=origin) for entry in written]
 
     def _left(self, one: ReadPlan) -> Iterator[pa.Table]:
         stays = self._is_gone.is_null() | ~self._is_gone

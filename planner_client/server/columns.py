@@ -63,7 +63,13 @@ _ARRAYS = ("size", "rows", "position", "begin", "partition", "profile")
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
-    """What all files of one delta share. `delete_columns`: JSON list of what a delete matches by."""
+    """What all files of one delta share.
+
+    Attributes:
+        delete_columns: JSON list of what a delete matches by.
+        rows_since: The snapshot from which on all of the rows were shown, in other files before
+            these; None where that is the one that shows the files.
+    """
 
     content_type: str
     content_encoding: str
@@ -71,6 +77,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     delete_columns: str | None
     schema_id: int
     sort_scheme_id: str | None
+    rows_since: int | None = None
 
 
 class Partitions(NamedTuple):
@@ -192,6 +199,15 @@ class FileColumns(NamedTuple):
         A file ends with its partition.
         """
         return np.asarray(self.partitions.end[self.partition[rows]])
+
+    def rows_since(self, rows: Rows) -> Ints:
+        """First snapshot from which on each of the files' rows were shown, rewritten or not."""
+        begin = self.begin[rows]
+        if all(profile.rows_since is None for profile in self.profiles):
+            return begin
+        known = np.array([-1 if p.rows_since is None else p.rows_since for p in self.profiles])
+        found = known[self.profile[rows]]
+        return np.where(found < 0, begin, found)
 
     def shows_all(self, view: View) -> bool:
         """Whether every file is live in the view, known without looking at each."""

@@ -196,7 +196,6 @@ class _Pruning:
         self._with_stats = self._used & keyed if merges else self._used
         self._merges = merges
         self.steps: tuple[Pruned, ...] = ()
-        self.removed: int | None = None
 
     def run(self) -> tuple[Rows, Mask]:
         """Numbers of the files that are left, ascending, and whether each needs a filter."""
@@ -355,10 +354,24 @@ class _Pruning:
         since = self._question.since
         if since is None:
             return rows
+        return rows[self._seen.columns.rows_since(rows) > since]
+
+    @property
+    def removed(self) -> int | None:
+        """Where changes are asked for, how many files went that were there before."""
+        since = self._question.since
+        if since is None:
+            return None
         columns, view = self._seen.columns, self._seen.view
-        old = (columns.begin <= since) & (columns.end(slice(None)) > since)
-        self.removed = int((old & ~columns.live(view, slice(None))).sum())
-        return rows[columns.begin[rows] > since]
+        is_live = columns.live(view, slice(None))
+        was_live = (columns.begin <= since) & (columns.end(slice(None)) > since)
+        gone = np.flatnonzero(was_live & ~is_live)
+        if not len(gone):
+            return 0
+        # A rewrite may have kept some as they were.
+        later = np.flatnonzero(is_live & (columns.begin > since))
+        kept = pc.is_in(columns.paths(view, gone), value_set=columns.paths(view, later))
+        return len(gone) - int(pc.sum(kept).as_py())
 
     def _verdict(
         self, rows: Rows, stats: dict[str, StatColumn], *, joint: bool

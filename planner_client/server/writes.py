@@ -6,6 +6,7 @@ its session is bound to a transaction, when that commits.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,7 @@ from planner_client.server.catalog import (
 from planner_client.server.columns import Profile
 from planner_client.server.conflicts import Change, blocking
 from planner_client.server.growing import files_to_look_into, grown_by_files, with_schema
+from planner_client.server.lineage import rows_since, sources_of
 from planner_client.server.partitions import fold_partitions
 from planner_client.server.segments import NewFiles, add_files, stats_columns
 from planner_client.server.sessions import Kept, delta_type, find_existing, keep, opened
@@ -83,6 +85,9 @@ class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
         partition: Index into `partitions`, the distinct partition values as the ledger has them.
         kind: Index into `kinds`: content type, content encoding, delete columns, sort scheme id.
         stats: As `NewFiles` has them.
+        sources: The table's files that the rows are from, where they are no new ones; empty where no
+            file has any.
+        emptied: Partition values, as `partitions` has them, of which no row is left.
     """
 
     kept: Kept
@@ -96,6 +101,13 @@ class Prepared(msgspec.Struct, frozen=True, omit_defaults=True):
     kinds: list[tuple[str, str, str | None, str | None]]
     # Any: JSON scalars.
     stats: dict[str, list[list[Any]]]
+    sources: list[list[str]] = []
+    emptied: list[str | None] = []
+
+    @property
+    def replaced(self) -> frozenset[str | None]:
+        """The partitions that end where the mode replaces them."""
+        return frozenset(self.partitions) | frozenset(self.emptied)
 
 
 class Applied(NamedTuple):
@@ -190,7 +202,8 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
     entries, session = request.entries, kept.session
     paths = [planner.relative(entry.path) for entry in entries]
     _check_distinct(paths)
-    sizes = _sizes(planner, kept, entries, paths, write.view)
+    own = _own_files(planner, write.view, session, entries, paths)
+    sizes = _sizes(planner, kept, entries, paths, own)
     if kept.infer and entries:
         kept = _inferred(kept, entries[0], planner.storage)
     if unknown := files_to_look_into(kept.session, entries):
@@ -201,27 +214,37 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
         kept = grown_by_files(kept, unknown, write.view, found, planner.storage)
     serialized = kept.session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
+    values = _partition_texts(kept.session.partition_scheme, schema, entries)
+    replaces, emptied = session.mode in _REPLACING, dict[str | None, None]()
+    if replaces:
+        # A file without rows says that its partition has none: whoever reads that needs no file.
+        filled = [i for i, entry in enumerate(entries) if entry.record_count]
+        emptied = {v: None for v, e in zip(values, entries, strict=True) if not e.record_count}
+        entries, paths = [entries[i] for i in filled], [paths[i] for i in filled]
+        sizes, values = [sizes[i] for i in filled], [values[i] for i in filled]
     kinds: dict[tuple[str, str, str | None, str | None], int] = {}
     kind = [kinds.setdefault(_kind(entry, kept), len(kinds)) for entry in entries]
     named = {name for k in kinds if k[2] for name in msgspec.json.decode(k[2])}
     check_columns(named, schema if schema is not None else pa.schema([]))
     texts: dict[str | None, int] = {}
-    scheme = kept.session.partition_scheme
-    partition = [
-        texts.setdefault(text, len(texts)) for text in _partition_texts(scheme, schema, entries)
-    ]
     rows = [entry.record_count for entry in entries]
+    sources = [
+        [path] if path in own else [*map(planner.relative, sources_of(entry))] if replaces else []
+        for path, entry in zip(paths, entries, strict=True)
+    ]
     return Prepared(
         kept=kept,
         path=paths,
         size=sizes,
         rows=rows,
         hash=b"".join(map(_file_hash, paths, sizes, rows)),
-        partition=partition,
+        partition=[texts.setdefault(text, len(texts)) for text in values],
         partitions=list(texts),
         kind=kind,
         kinds=list(kinds),
         stats=stats_columns(schema, [_stats(entry) for entry in entries]),
+        sources=sources if any(sources) else [],
+        emptied=list(emptied),
     )
 
 
@@ -230,7 +253,7 @@ def _sizes(
     kept: Kept,
     entries: Sequence[WriteEntry],
     paths: Sequence[str],
-    view: View,
+    own: Container[str],
 ) -> list[int]:
     """Each file's size, after making sure that it may be where it is.
 
@@ -243,10 +266,6 @@ def _sizes(
             return StagedLocally(session.data_dir, external=external)
         return StagedInStore(planner.place, session, external=external)
 
-    own: Container[str] = ()
-    inside = planner.relative(session.data_dir) + "/"
-    if session.mode in _REPLACING and not all(path.startswith(inside) for path in paths):
-        own = _own_files(planner, view, session)
     strict, lenient = place(external=kept.external), place(external=True)
     return [
         (lenient if path in own else strict).size(entry, session.format)
@@ -254,8 +273,17 @@ def _sizes(
     ]
 
 
-def _own_files(planner: EmbeddedPlanner, view: View, session: WriteSession) -> frozenset[str]:
-    """The files that the session's table has now."""
+def _own_files(
+    planner: EmbeddedPlanner,
+    view: View,
+    session: WriteSession,
+    entries: Sequence[WriteEntry],
+    paths: Sequence[str],
+) -> frozenset[str]:
+    """The files that the session's table has now, where entries may be some of them."""
+    inside = planner.relative(session.data_dir) + "/"
+    if session.mode not in _REPLACING or all(path.startswith(inside) for path in paths):
+        return frozenset()
     asked = CreateTable(
         namespace=session.namespace, table=session.table, table_version=session.table_version
     )
@@ -343,6 +371,10 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
     """
     session = prepared.kept.session
     version, delta = _target(write, prepared.kept)
+    since: list[int | None] = [None] * len(prepared.path)
+    if prepared.sources and not version.merge_keys:
+        # Before any file ends.
+        since = rows_since(planner.columns.get(write.view, version), write, prepared.sources)
     if session.mode not in _REPLACING and prepared.kept.external:
         _check_absent(planner, write.view, version, prepared.path)
     kind: Kind = "upsert" if delta == "delete" else delta
@@ -351,16 +383,16 @@ def apply(planner: EmbeddedPlanner, write: Write, prepared: Prepared) -> Applied
         end_partitions(write, version.version_id)
     elif session.mode == "replace_partition":
         kind = "replace_partition"
-        end_partitions(write, version.version_id, set(prepared.partitions))
+        end_partitions(write, version.version_id, prepared.replaced)
     if prepared.path and prepared.kept.table_schema is not None:
         add_schema(write, version.version_id, decode_schema(session.schema_serialized or ""))
         version = find_version(write.view, version.namespace, version.table, version.version)
         named = (version.namespace, version.table, version.table_id, version.version_id)
         write.change(Change("alter", *named))
     if prepared.path:
-        _register(write, version, delta, prepared)
-    if prepared.path or kind == "replace":
-        partitions = frozenset(text or "" for text in prepared.partitions)
+        _register(write, version, delta, prepared, since)
+    if prepared.path or prepared.emptied or kind == "replace":
+        partitions = frozenset(text or "" for text in prepared.replaced)
         write.change(
             Change(
                 kind,
@@ -450,14 +482,23 @@ def _new_partition(write: Write, version: Version, text: str | None) -> int:
     )
 
 
-def _register(write: Write, version: Version, delta: DeltaType, prepared: Prepared) -> None:
+def _register(
+    write: Write,
+    version: Version,
+    delta: DeltaType,
+    prepared: Prepared,
+    since: Sequence[int | None],
+) -> None:
     ids = _partition_ids(write, version, prepared.partitions)
-    profiles = [
-        msgspec.json.encode(
-            Profile(content_type, encoding, delta, deletes, version.schema_id, sort_id)
-        ).decode()
-        for content_type, encoding, deletes, sort_id in prepared.kinds
-    ]
+
+    @functools.cache
+    def profile(kind: int, rows_since: int | None) -> str:
+        content_type, encoding, deletes, sort_id = prepared.kinds[kind]
+        shared = Profile(
+            content_type, encoding, delta, deletes, version.schema_id, sort_id, rows_since
+        )
+        return msgspec.json.encode(shared).decode()
+
     position = write.position()
     add_files(
         write.db,
@@ -470,7 +511,7 @@ def _register(write: Write, version: Version, delta: DeltaType, prepared: Prepar
             rows=prepared.rows,
             partition=[ids[i] for i in prepared.partition],
             position=[position] * len(prepared.path),
-            profile=[profiles[i] for i in prepared.kind],
+            profile=[profile(*named) for named in zip(prepared.kind, since, strict=True)],
             hash=prepared.hash,
             stats=prepared.stats,
         ),
@@ -482,6 +523,11 @@ def restore(planner: EmbeddedPlanner, write: Write, version: Version, snapshot: 
     earlier = View(write.db, snapshot)
     columns = planner.columns.get(write.view, version)
     rows = columns.live(earlier, slice(None)).nonzero()[0]
+    paths = columns.paths(write.view, rows).to_pylist()
+    since: list[int | None] = [None] * len(rows)
+    if not version.merge_keys:
+        # Of those that are there now, too, nothing changes. Where rows merge, others may show again.
+        since = rows_since(columns, write, [[path] for path in paths])
     end_partitions(write, version.version_id)
     if not len(rows):
         return
@@ -499,14 +545,16 @@ def restore(planner: EmbeddedPlanner, write: Write, version: Version, snapshot: 
         version.schema,
         NewFiles(
             begin=write.own,
-            path=columns.paths(write.view, rows).to_pylist(),
+            path=paths,
             size=columns.size[rows].tolist(),
             rows=columns.rows[rows].tolist(),
             partition=[fresh[i] for i in columns.partition[rows].tolist()],
             position=columns.position[rows].tolist(),
             profile=[
-                msgspec.json.encode(columns.profiles[i]).decode()
-                for i in columns.profile[rows].tolist()
+                msgspec.json.encode(
+                    msgspec.structs.replace(columns.profiles[i], rows_since=first)
+                ).decode()
+                for i, first in zip(columns.profile[rows].tolist(), since, strict=True)
             ],
             hash=b"".join(columns.hashes_of(write.view, rows).to_pylist()),
             stats=_stats_of(write.view, version, columns, rows),
