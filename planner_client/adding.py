@@ -183,8 +183,7 @@ def _identities(known: TableDescription | None, layout: _Layout) -> list[str]:
     if known is not None:
         scheme = known.partition_scheme
     elif layout.partition_by is not None:
-        by = layout.partition_by
-        return one_or_more("partition_by", by)
+        return one_or_more("partition_by", layout.partition_by)
     else:
         given = layout.create.get("partition_scheme")
         scheme = None if given is None else built(given, PartitionScheme)

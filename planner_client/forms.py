@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-from io_core.errors import DataFileError, UnsupportedError, nearest
+from io_core.errors import DataFileError, DeltaCATError, UnsupportedError, nearest
 from io_core.execute import described_schema, execute, read_plan
 from io_core.manifest import with_source
 from planner_client.arrays import to_numpy
@@ -74,8 +74,21 @@ def form_of(name: str) -> Form:
         ) from error
 
 
-def _eager(convert: Callable[[pa.Table], Any]) -> Form:
-    return Form(lambda plan, wanted: convert(_arrow(plan, wanted)), convert)
+def _eager(name: str, convert: Callable[[pa.Table], Any]) -> Form:
+    """Made of one Arrow table, which it may be unable to hold: Python's dates end with the year 9999."""
+
+    def converted(table: pa.Table) -> Any:
+        try:
+            return convert(table)
+        except (OverflowError, ValueError) as error:
+            if isinstance(error, DeltaCATError):
+                raise
+            raise UnsupportedError(
+                f"read_as={name!r} cannot hold a value of the rows ({error}): choose columns=, or read "
+                "as 'pyarrow'"
+            ) from error
+
+    return Form(lambda plan, wanted: converted(_arrow(plan, wanted)), converted)
 
 
 def _arrow(plan: ReadPlan, wanted: Wanted) -> pa.Table:
@@ -113,7 +126,7 @@ def _batches(piece: pa.Table) -> list[pa.RecordBatch]:
 def _pandas() -> Form:
     import pandas  # noqa: F401, ICN001  # so that its absence is told before anything is read
 
-    return _eager(lambda table: table.to_pandas())
+    return _eager("pandas", lambda table: table.to_pandas())
 
 
 def _polars() -> Form:
@@ -188,11 +201,11 @@ def _only_file(plan: ReadPlan, wanted: Wanted, content_type: str) -> str:
 
 
 _FORMS: dict[str, Callable[[], Form]] = {
-    "pyarrow": lambda: _eager(lambda table: table),
+    "pyarrow": lambda: _eager("pyarrow", lambda table: table),
     "record_batch_reader": lambda: Form(_reader, lambda table: table.to_reader()),
     "pandas": _pandas,
     "polars": _polars,
-    "numpy": lambda: _eager(to_numpy),
+    "numpy": lambda: _eager("numpy", to_numpy),
     "lance": _lance,
     "pyarrow_parquet": _parquet,
     "daft": _daft,

@@ -61,7 +61,7 @@ class Writing(Within):
         namespace: str,
         table: str,
         mode: WriteMode = "auto",
-        merge_keys: str | Sequence[str] = (),
+        merge_keys: str | Sequence[str] | None = None,
         partition_by: str | Sequence[str] | None = None,
         partition_scheme: PartitionScheme | Mapping[str, Any] | None = None,
         sort_scheme: SortScheme | Mapping[str, Any] | None = None,
@@ -98,7 +98,9 @@ class Writing(Within):
             schema: The columns to take, and their types; a NumPy array without names needs it.
             update_columns: Change these columns alone, of the rows whose merge keys the data brings:
                 what else they hold is read and kept, in one transaction; keys that the table lacks
-                become new rows. The data is held in memory. For the modes merge and auto.
+                become new rows. Data of more than a million rows or 64 MiB is taken part by part,
+                and for each the files are read that its keys may be in: few, where the data is sorted
+                by them. For the modes merge and auto.
             table_version: None means the latest active one.
             max_rows_per_file: Where files roll, if their size has not made them roll before.
             transaction: See `Client.transaction`.
@@ -154,19 +156,28 @@ class Writing(Within):
                 )
 
             updates = Updates(rows, plan(include_files=False), columns)
-            merged = updates.merged(
-                lambda: plan(filter_predicate=updates.predicate, delete_sets=True)
-            )
-            session = self._staged(
-                ref,
-                "merge",
-                found,
-                lambda sink: sink.write_batches(merged),
-                rows_per_file=asked.rows_per_file,
-            )
+
+            def staged(sink: OpenSink) -> list[WriteEntry]:
+                # Each part in files of its own: a later file's rows count.
+                return [
+                    entry
+                    for part in updates.parts()
+                    for entry in sink.write_batches(
+                        part.merged(plan(filter_predicate=part.predicate, delete_sets=True))
+                    )
+                ]
+
+            session = self._staged(ref, "merge", found, staged, rows_per_file=asked.rows_per_file)
         if not is_own:
             return session
-        return self.get_write_session(session.session_id, catalog=session.catalog)
+        # Not asked for: where that got no answer, what is committed would be an error.
+        return msgspec.structs.replace(
+            session,
+            status="COMMITTED",
+            committed=True,
+            attached=False,
+            snapshot=found.info.snapshot,
+        )
 
     def _by_engine(self, data: Any, asked: Asked, schema: pa.Schema | None) -> WriteSession | None:
         """Let a frame's own engine write it; None where there is none, or it cannot write this.

@@ -6,6 +6,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -297,6 +298,50 @@ def test_without_partition_columns_a_key_is_found_in_whichever_partition(client:
     found = client.catalog.read(**WHERE, filter_predicate="id = 1")
     assert sorted(found.column("p").to_pylist()) == ["b", "z"]
     assert found.column("v").to_pylist() == [11, 11]
+
+
+@pytest.mark.parametrize("sort", [None, {"keys": [{"key": ["v"], "sort_order": "descending"}]}])
+def test_of_an_update_that_memory_does_not_hold_the_last_row_of_a_key_counts(
+    client: Client, sort: Any
+) -> None:
+    schema = pa.schema([("id", pa.int64()), ("v", pa.string())])
+    there = pa.table({"id": [1, 2], "v": ["", ""], "w": [10, 20]})
+    client.catalog.write(there, **WHERE, merge_keys="id", sort_scheme=sort)
+
+    def parts() -> Iterator[pa.RecordBatch]:
+        # 36 MB each: every other one begins a new part.
+        for text, ids in (("a", [1, 2, 3]), ("b", [1, 3, 4]), ("z", [3, 1]), ("c", [1])):
+            values = [text * (36_000_000 // len(ids)) for _ in ids]
+            yield pa.record_batch([pa.array(ids, pa.int64()), values], schema=schema)
+
+    reader = pa.RecordBatchReader.from_batches(schema, parts())
+    client.catalog.write(reader, **WHERE, update_columns="v")
+    found = client.catalog.read(**WHERE).sort_by("id")
+    assert found.select(["id", "w"]).to_pydict() == {
+        "id": [1, 2, 3, 4],
+        "w": [10, 20, None, None],
+    }
+    assert [v[0] for v in found.column("v").to_pylist()] == ["c", "a", "z", "b"]
+
+
+def test_memory_does_not_grow_with_an_update(tmp_path: Path) -> None:
+    client, seen = Client(tmp_path / "catalog"), list[int]()
+    schema = pa.schema([("id", pa.int64()), ("v", pa.float64())])
+
+    def pieces() -> Iterator[pa.RecordBatch]:
+        for start in range(0, 3_000_000, 250_000):
+            seen.append(pa.total_allocated_bytes())
+            ids = np.arange(start, start + 250_000)
+            yield pa.record_batch([ids, ids * 0.5], schema=schema)
+
+    before = pa.total_allocated_bytes()
+    hows: list[dict[str, Any]] = [{"merge_keys": "id"}, {"update_columns": "v"}]
+    for how in hows:
+        reader = pa.RecordBatchReader.from_batches(schema, pieces())
+        done = client.catalog.write(reader, **WHERE, **how, max_rows_per_file=500_000)
+        assert done.total_records == 3_000_000
+    # A third of the rows is a part, and the rows of a file wait for their end.
+    assert max(seen) - before < 25_000_000
 
 
 @pytest.mark.parametrize(

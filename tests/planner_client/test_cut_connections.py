@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from io_core.errors import DeltaCATError, PlannerUnavailableError
@@ -33,11 +34,16 @@ if TYPE_CHECKING:
 ROWS = pa.table({"id": [1, 2], "v": ["a", "b"]})
 NUMBERS = itertools.count()
 ATTEMPTS = 4
+# Where ROWS lie as a file, for as long as the module's planner runs.
+FILES: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("cut") / "catalog") as found:
+    folder = tmp_path_factory.mktemp("cut")
+    FILES["rows"] = str(folder / "rows.parquet")
+    pq.write_table(ROWS, FILES["rows"])
+    with serving(folder / "catalog") as found:
         yield found
 
 
@@ -81,8 +87,20 @@ def commit_by_hand(client: Client, where: dict[str, Any]) -> None:
         session.commit(entries)
 
 
+def add_files(client: Client, where: dict[str, Any]) -> None:
+    client.catalog.add_files(FILES["rows"], **where, mode="add")
+
+
+def update(client: Client, where: dict[str, Any]) -> None:
+    client.catalog.write(pa.table({"id": [0], "v": ["new"]}), **where, update_columns="v")
+
+
+def delete_keys(client: Client, where: dict[str, Any]) -> None:
+    client.catalog.delete(predicate="id = 0", **where)
+
+
 def replace_rows(client: Client, where: dict[str, Any]) -> None:
-    client.catalog.overwrite(ROWS, predicate="id = 0", check_rows=False, **where)
+    client.catalog.overwrite(ROWS, predicate="id >= 0", **where)
 
 
 def write_inline(client: Client, where: dict[str, Any]) -> None:
@@ -97,32 +115,44 @@ WRITES: list[Callable[[Client, dict[str, Any]], None]] = [
     write,
     write_in_transaction,
     commit_by_hand,
+    add_files,
     replace_rows,
+    update,
+    delete_keys,
 ]
+# What they leave of a table that had the row 0; others add two rows to it.
+LEFT: dict[Any, list[Any]] = {
+    replace_rows: [1, 2],
+    update: ["new"],
+    delete_keys: [],
+}
+KEYED = {update, delete_keys}
 
 
-def fresh(url: str) -> dict[str, Any]:
+def fresh(url: str, trial: object = None) -> dict[str, Any]:
     """A table with one row, made past the proxy."""
     where: dict[str, Any] = {"namespace": "ns", "table": f"t{next(NUMBERS)}"}
-    Client(url).catalog.write(pa.table({"id": [0], "v": ["old"]}), **where)
+    keys = "id" if trial in KEYED else None
+    Client(url).catalog.write(pa.table({"id": [0], "v": ["old"]}), **where, merge_keys=keys)
     return where
 
 
-def rows(url: str, where: dict[str, Any]) -> list[int]:
-    found: list[int] = Client(url).catalog.read(**where).column("id").to_pylist()
+def rows(url: str, where: dict[str, Any], trial: object = None) -> list[Any]:
+    column = "v" if trial is update else "id"
+    found: list[Any] = Client(url).catalog.read(**where).column(column).to_pylist()
     return sorted(found)
 
 
-def before_and_after(trial: object) -> tuple[list[int], list[int]]:
-    return [0], [1, 2] if trial is replace_rows else [0, 1, 2]
+def before_and_after(trial: object) -> tuple[list[Any], list[Any]]:
+    return ["old"] if trial is update else [0], LEFT.get(trial, [0, 1, 2])
 
 
 def requests_of(trial: Any, client: Client, cut: Cut, url: str) -> int:
     """How many requests a trial makes when nothing is cut."""
-    where = fresh(url)
+    where = fresh(url, trial)
     cut.at(None, 0, "before")
     trial(client, where)
-    assert rows(url, where) in before_and_after(trial)
+    assert rows(url, where, trial) in before_and_after(trial)
     return len(cut.asked)
 
 
@@ -135,10 +165,10 @@ def test_a_connection_that_breaks_once_is_made_again_and_the_write_happens_once(
     client: Client, cut: Cut, url: str, trial: Any, point: Point
 ) -> None:
     for number in range(requests_of(trial, client, cut, url)):
-        where = fresh(url)
+        where = fresh(url, trial)
         cut.at(number, 1, point)
         trial(client, where)
-        assert rows(url, where) == before_and_after(trial)[1], cut.asked
+        assert rows(url, where, trial) == before_and_after(trial)[1], cut.asked
 
 
 @pytest.mark.parametrize("trial", WRITES)
@@ -147,7 +177,7 @@ def test_of_a_request_that_never_gets_an_answer_it_is_found_out_what_became(
     client: Client, cut: Cut, url: str, trial: Any, point: Point
 ) -> None:
     for number in range(requests_of(trial, client, cut, url)):
-        where = fresh(url)
+        where = fresh(url, trial)
         cut.at(number, 10 * ATTEMPTS, point, alike=True)
         outcome = attempted(trial, client, where)
         assert_told(outcome, trial, url, where, cut)
@@ -159,7 +189,7 @@ def test_where_the_planner_stays_away_the_error_says_how_to_ask(
     client: Client, cut: Cut, url: str, trial: Any, point: Point
 ) -> None:
     for number in range(requests_of(trial, client, cut, url)):
-        where = fresh(url)
+        where = fresh(url, trial)
         cut.at(number, 10**6, point)
         outcome = attempted(trial, client, where)
         assert isinstance(outcome, PlannerUnavailableError)
@@ -179,7 +209,7 @@ def assert_told(
 ) -> None:
     """What a call says of itself is so."""
     none, all_of_them = before_and_after(trial)
-    found = rows(url, where)
+    found = rows(url, where, trial)
     if outcome is None:
         assert found == all_of_them, cut.asked
         return
@@ -301,7 +331,7 @@ def test_ctrl_c_aborts_and_leaves_nothing(
             assert process.stdout.readline() == b"written\n"
             assert len(list(root.glob("data/*/*/*.parquet"))) > 1
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate()
+            _, said = process.communicate(timeout=120)
         assert b"KeyboardInterrupt" in said
         assert b"could not be aborted" not in said
         assert process.returncode != 0

@@ -193,6 +193,8 @@ def test_a_table_without_an_active_version_is_there_but_not_by_its_bare_name(
     [
         ({"merge_keys": ["idd"]}, "unknown merge key 'idd'; did you mean 'id'"),
         ({"merge_keys": ["x"]}, "cannot be keys"),
+        ({"merge_keys": [1]}, "merge_keys holds 1: give names"),
+        ({"merge_keys": 1}, "merge_keys is 1: give a list"),
         ({"partition_scheme": {"keys": [{"key": ["dy"]}]}}, "'dy'; did you mean 'day'"),
         ({"partition_scheme": {"keys": []}}, "at least one key"),
         ({"partition_scheme": {"keys": [{"key": ["x"], "transform": "year"}]}}, "does not fit"),

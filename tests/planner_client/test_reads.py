@@ -439,6 +439,16 @@ def test_an_array_takes_the_least_type_that_holds_all(columns: dict[str, Any], d
     assert held == list(table.to_pydict().values())
 
 
+@pytest.mark.parametrize("form", ["numpy", "pandas"])
+def test_a_date_that_python_has_none_of_is_refused_with_what_to_do(
+    client: Client, form: Any
+) -> None:
+    where: dict[str, Any] = {"namespace": "ns", "table": "far"}
+    client.catalog.write(pa.table({"x": pa.array([2**31 - 1], pa.date32())}), **where)
+    with pytest.raises(UnsupportedError, match=f"read_as='{form}'.*read as 'pyarrow'"):
+        client.catalog.read(**where, read_as=form)
+
+
 def test_an_integer_that_no_float_holds_is_not_rounded_in_an_array() -> None:
     with pytest.raises(UnsupportedError, match="'a' are too great"):
         to_numpy(pa.table({"a": [2**53 + 1], "b": [0.5]}))
