@@ -250,6 +250,7 @@ class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):
     committed: bool | None = None
     attached: bool | None = None
     snapshot: int | None = None
+    expected_table_id: str | None = None
     transaction_id: str | None = None
     transaction_version: int | None = None
     root_id: str | None = None

@@ -10,14 +10,21 @@ from planner_client.changing import Changing
 from planner_client.inline import Inline
 from planner_client.later import LaterCatalog
 from planner_client.namespaces import Namespaces
-from planner_client.protocol.catalogs import GET_CATALOG, LIST_CATALOGS, GetCatalog, ListCatalogs
+from planner_client.protocol.catalogs import (
+    GET_CATALOG,
+    LIST_CATALOGS,
+    SERVER_ENDPOINTS,
+    GetCatalog,
+    ListCatalogs,
+    ServerEndpointsRequest,
+)
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
 from planner_client.published_names import PublishedNames
 from planner_client.tables import Tables
 from planner_client.transaction import Transaction
 
 if TYPE_CHECKING:
-    from planner_client.protocol.catalogs import CatalogInfo
+    from planner_client.protocol.catalogs import CatalogInfo, ServerEndpoints
 
 __all__ = ["Catalog"]
 
@@ -36,6 +43,10 @@ class Catalog(Namespaces, Tables, Inline, ReadsOfChanges, Changing, PublishedNam
             NotFoundError: The planner serves none of that name.
         """
         return self._calls.transport.call(GET_CATALOG, GetCatalog(catalog_name=catalog))
+
+    def get_server_endpoints(self) -> ServerEndpoints:
+        """Under which other URLs the planner says that it can be reached; ours says none."""
+        return self._calls.transport.call(SERVER_ENDPOINTS, ServerEndpointsRequest())
 
     def transaction(
         self,

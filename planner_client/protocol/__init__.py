@@ -13,7 +13,7 @@ from planner_client.protocol.auth import (
     REVOKE_TOKEN,
     WHOAMI,
 )
-from planner_client.protocol.catalogs import GET_CATALOG, HEALTH, LIST_CATALOGS
+from planner_client.protocol.catalogs import GET_CATALOG, HEALTH, LIST_CATALOGS, SERVER_ENDPOINTS
 from planner_client.protocol.inline import PREVIEW, WRITE_INLINE
 from planner_client.protocol.namespaces import (
     ALTER_NAMESPACE,
@@ -56,6 +56,7 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     HEALTH,
     LIST_CATALOGS,
     GET_CATALOG,
+    SERVER_ENDPOINTS,
     CREATE_NAMESPACE,
     LIST_NAMESPACES,
     GET_NAMESPACE,

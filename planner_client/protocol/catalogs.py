@@ -6,7 +6,16 @@ import msgspec
 
 from planner_client.protocol.endpoint import Endpoint, Request
 
-__all__ = ["GET_CATALOG", "HEALTH", "LIST_CATALOGS", "CatalogInfo", "Catalogs", "Health"]
+__all__ = [
+    "GET_CATALOG",
+    "HEALTH",
+    "LIST_CATALOGS",
+    "SERVER_ENDPOINTS",
+    "CatalogInfo",
+    "Catalogs",
+    "Health",
+    "ServerEndpoints",
+]
 
 
 class HealthRequest(Request, frozen=True, kw_only=True):
@@ -45,6 +54,20 @@ class GetCatalog(Request, frozen=True, kw_only=True):
     catalog_name: str
 
 
+class ServerEndpointsRequest(Request, frozen=True, kw_only=True):
+    """No fields of its own."""
+
+
+class ServerEndpoints(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Under which other URLs the planner can be reached; None where it knows of none."""
+
+    external_url: str | None = None
+    internal_url: str | None = None
+
+
 HEALTH = Endpoint("health", "GET", "/health", HealthRequest, Health)
 LIST_CATALOGS = Endpoint("list_catalogs", "GET", "/v1/catalogs", ListCatalogs, Catalogs)
 GET_CATALOG = Endpoint("get_catalog", "GET", "/v1/catalogs/{catalog_name}", GetCatalog, CatalogInfo)
+SERVER_ENDPOINTS = Endpoint(
+    "server_endpoints", "GET", "/v1/server/endpoints", ServerEndpointsRequest, ServerEndpoints
+)

@@ -19,7 +19,7 @@ class PlanRequest(Request, frozen=True, kw_only=True):
     `max_files` and `file_offset` page the plan's files. `preferred_root` asks for paths of that data
     root, if all files are there, and the plan's `preferred_root_used` says whether they are: here there
     is one root, `data`, and no replica. `recipe_hash` asks for a shard manifest: this planner builds none,
-    so the plan's `available_recipes` is empty.
+    so the plan's `available_recipes` is empty. `expected_table_id` refuses another table of the name.
 
     This project's additions: `snapshot`, a place in the catalog's one sequence; `plan_token`, which a
     plan carries and which pins later pages of the same question to its snapshot; `row_limit`, enough
@@ -43,6 +43,7 @@ class PlanRequest(Request, frozen=True, kw_only=True):
     include_files: Query[bool] = True
     preferred_root: Query[str | None] = None
     recipe_hash: Query[str | None] = None
+    expected_table_id: Query[str | None] = None
     snapshot: Query[int | None] = None
     plan_token: Query[str | None] = None
     row_limit: Query[int | None] = None

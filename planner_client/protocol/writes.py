@@ -41,6 +41,7 @@ class CreateIfMissing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class StageRequest(Request, frozen=True, kw_only=True):
     """A write session to open. All of it travels in the body but the names.
 
+    `expected_table_id` refuses another table of the name, and goes back with the session.
     `schema_serialized` is this project's own: the schema of the rows to come, base64 of an Arrow
     IPC schema. The session's schema has room for them, where the table lets writes change it.
     """
@@ -58,6 +59,7 @@ class StageRequest(Request, frozen=True, kw_only=True):
     root: str | None = None
     write_key: str | None = None
     owner_key: str | None = None
+    expected_table_id: str | None = None
     catalog: str | None = None
     transaction_id: str | None = None
     transaction_version: int | None = None

@@ -198,6 +198,7 @@ RULES: dict[str, Rule] = {
     "health": _anyone,
     "whoami": _anyone,
     "list_catalogs": _anyone,
+    "server_endpoints": _anyone,
     "get_catalog": _needs(None, _named_catalog),
     "create_namespace": _needs(WRITER, _catalog),
     "list_namespaces": _needs(None, _catalog),

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from io_core.errors import NotFoundError, SchemaValidationError, UnsupportedError, nearest
+from io_core.errors import (
+    ConcurrentModificationError,
+    NotFoundError,
+    SchemaValidationError,
+    UnsupportedError,
+    nearest,
+)
 from io_core.model import PartitionScheme, SortScheme, check_name
 from io_core.partition import check_scheme
 from io_core.schema import SchemaField, assign_field_ids, merge_keys_of, schema_of
@@ -42,6 +48,7 @@ __all__ = [
     "dumps",
     "end",
     "end_partitions",
+    "expect_table",
     "find_namespace",
     "find_table",
     "find_version",
@@ -215,6 +222,24 @@ def find_version(view: View, namespace: str, table: str, version: str | None) ->
         partition_scheme=loads(found[8], PartitionScheme),
         sort_scheme=loads(found[9], SortScheme),
     )
+
+
+def expect_table(name: str, uuid: str | None, expected: str | None) -> None:
+    """Raise where a caller means another table than the one that has the name now.
+
+    Args:
+        name: Namespace and table.
+        uuid: The table's id; None where there is none.
+        expected: The id that the caller knows; None for whichever.
+
+    Raises:
+        ConcurrentModificationError: It has gone, or another one has its name.
+    """
+    if expected not in (None, uuid):
+        now = "not there" if uuid is None else f"{uuid} and not {expected}"
+        raise ConcurrentModificationError(
+            f"table {name} is {now}: it was dropped{'' if uuid is None else ' and made again'}"
+        )
 
 
 # In one statement, from the outermost name inwards: every call that is about a table asks it.

@@ -27,6 +27,8 @@ from planner_client.protocol.catalogs import (
     Health,
     HealthRequest,
     ListCatalogs,
+    ServerEndpoints,
+    ServerEndpointsRequest,
 )
 from planner_client.protocol.plans import PlanRequest
 from planner_client.server import (
@@ -91,11 +93,17 @@ def _get_catalog(planner: EmbeddedPlanner, request: GetCatalog) -> CatalogInfo:
     return planner.info
 
 
+def _server_endpoints(planner: EmbeddedPlanner, request: ServerEndpointsRequest) -> ServerEndpoints:
+    # A planner is told of no address but the one it listens at, which its caller knows.
+    return ServerEndpoints()
+
+
 # Any: each handler takes its own request; those of mutations take the write too.
 HANDLERS: dict[str, Callable[..., Any]] = {
     "health": _health,
     "list_catalogs": _list_catalogs,
     "get_catalog": _get_catalog,
+    "server_endpoints": _server_endpoints,
     **namespaces.HANDLERS,
     **tables.HANDLERS,
     "table_history": history.table_history,

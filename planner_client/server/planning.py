@@ -19,6 +19,7 @@ from io_core.literal import kind_of
 from io_core.plan import FILE_COLUMNS, PlanHeader, ReadPlan
 from io_core.predicate import Constant, bind, parse
 from io_core.schema import check_columns
+from planner_client.server.catalog import expect_table
 from planner_client.server.columns import Profile
 from planner_client.server.kill_records import complete_partitions, count_progress
 from planner_client.server.leases import check_retained
@@ -79,6 +80,8 @@ def _plan(planner: EmbeddedPlanner, request: PlanRequest) -> ReadPlan:
     snapshot = _pinned(planner, request, question)
     with planner.view(request, snapshot=snapshot, as_of=request.as_of, leased=True) as view:
         known = planner.plans.version(view, request)
+        name = f"{request.namespace}.{request.table}"
+        expect_table(name, known.version.table_uuid, request.expected_table_id)
         columns = planner.columns.get(view, known.version)
         dead_known, complete = False, None
         if request.delete_sets:

@@ -17,7 +17,13 @@ from io_core.errors import (
 from io_core.model import DeltaType, WriteMode, WriteSession, check_name
 from io_core.schema import encode_schema, merge_keys_of
 from planner_client.protocol.tables import CreateTable
-from planner_client.server.catalog import Definition, Version, define, find_version
+from planner_client.server.catalog import (
+    Definition,
+    Version,
+    define,
+    expect_table,
+    find_version,
+)
 from planner_client.server.growing import announced, schema_fields
 from planner_client.server.properties import version_properties
 
@@ -124,6 +130,8 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
     """The session that a request asks for, not kept yet."""
     kind = _format_of(request.format)
     found = find_existing(write.view, request)
+    name = f"{request.namespace}.{request.table}"
+    expect_table(name, found.table_uuid if found else None, request.expected_table_id)
     create: CreateTable | None = None
     infer = False
     if found is None:
@@ -161,15 +169,11 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         created_at=now_ns,
         expires_at=now_ns + SESSION_NS,
         last_heartbeat_at=now_ns,
+        expected_table_id=request.expected_table_id,
         transaction_id=request.transaction_id,
     )
     if create is not None:
-        create = msgspec.structs.replace(
-            create,
-            schema_def=session.schema_serialized,
-            partition_scheme=create.partition_scheme if infer else schema.partition_scheme,
-            sort_scheme=create.sort_scheme if infer else schema.sort_scheme,
-        )
+        create = _settled(create, session, None if infer else schema)
     return Kept(
         session,
         write.view.base,
@@ -178,6 +182,17 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         request.allow_external_entries,
         None if found is None else found.table_uuid,
         encode_schema(found.schema) if found and changed else None,
+    )
+
+
+def _settled(create: CreateTable, session: WriteSession, shape: Definition | None) -> CreateTable:
+    """The table to make, as the session's writer is told of it; no shape where files are to give it."""
+    shape = shape or Definition(None, create.partition_scheme, create.sort_scheme)
+    return msgspec.structs.replace(
+        create,
+        schema_def=session.schema_serialized,
+        partition_scheme=shape.partition_scheme,
+        sort_scheme=shape.sort_scheme,
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from io_core.errors import (
     AlreadyExistsError,
-    ConcurrentModificationError,
     NotFoundError,
     SchemaValidationError,
 )
@@ -40,6 +39,7 @@ from planner_client.server.catalog import (
     add_version,
     define,
     end,
+    expect_table,
     find_namespace,
     find_table,
     find_version,
@@ -176,11 +176,8 @@ def describe_table(planner: EmbeddedPlanner, request: DescribeTable) -> TableDes
     """Handle `describe_table`."""
     with planner.view(request) as view:
         owner = find_table(view, request.namespace, request.table)
-        if request.expected_table_id not in (None, owner.uuid):
-            raise ConcurrentModificationError(
-                f"table {request.namespace}.{request.table} is {owner.uuid} and not "
-                f"{request.expected_table_id}: it was dropped and made again"
-            )
+        name = f"{request.namespace}.{request.table}"
+        expect_table(name, owner.uuid, request.expected_table_id)
         found = find_version(view, request.namespace, request.table, request.table_version)
         described = TableDescription(
             table_name=found.table,

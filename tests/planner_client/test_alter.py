@@ -21,6 +21,7 @@ from io_core.errors import (
 from planner_client import Client
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.namespaces import LIST_NAMESPACES, ListNamespaces
+from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.protocol.tables import (
     DESCRIBE_TABLE,
     LIST_TABLE_VERSIONS,
@@ -29,12 +30,14 @@ from planner_client.protocol.tables import (
     ListTables,
     ListTableVersions,
 )
+from planner_client.protocol.writes import STAGE, CreateIfMissing, StageRequest
 from planner_client.server.planner import EmbeddedPlanner
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from planner_client.catalog import Catalog
+    from planner_client.protocol.endpoint import Endpoint, Request
 
 ROWS = pa.table({"id": [1, 2], "v": ["a", "b"]})
 MORE = pa.table({"id": [3], "v": ["c"]})
@@ -275,14 +278,27 @@ def test_totals_are_left_out_on_request(catalog: Catalog, where: dict[str, Any])
 def test_another_table_of_the_same_name_is_told_apart(tmp_path: Path) -> None:
     planner = EmbeddedPlanner(tmp_path / "catalog")
     catalog = Client(tmp_path / "catalog").catalog
-    catalog.write(ROWS, namespace="n", table="t")
-    first = catalog.describe_table(namespace="n", table="t").table_id
-    asked = DescribeTable(namespace="n", table="t", expected_table_id=first, metadata_only=True)
-    assert planner.call(DESCRIBE_TABLE, asked).stats_omitted
-    catalog.drop_table(namespace="n", table="t")
-    catalog.write(ROWS, namespace="n", table="t")
-    with pytest.raises(ConcurrentModificationError, match="it was dropped and made again"):
-        planner.call(DESCRIBE_TABLE, asked)
+    where: dict[str, Any] = {"namespace": "n", "table": "t"}
+    catalog.write(ROWS, **where)
+    named = where | {"expected_table_id": catalog.describe_table(**where).table_id}
+    described, planned = DescribeTable(**named, metadata_only=True), PlanRequest(**named)
+    staged = StageRequest(**named, mode="auto", create_if_missing=CreateIfMissing())
+    assert planner.call(DESCRIBE_TABLE, described).stats_omitted
+    assert planner.call(PLAN, planned).total_files == 1
+    assert planner.call(STAGE, staged).expected_table_id == named["expected_table_id"]
+    catalog.drop_table(**where)
+    with pytest.raises(ConcurrentModificationError, match="is not there: it was dropped"):
+        planner.call(STAGE, staged)
+    catalog.write(ROWS, **where)
+    # Any: each call has a request and an answer of its own.
+    calls: tuple[tuple[Endpoint[Any, Any], Request], ...] = (
+        (DESCRIBE_TABLE, described),
+        (PLAN, planned),
+        (STAGE, staged),
+    )
+    for endpoint, request in calls:
+        with pytest.raises(ConcurrentModificationError, match="it was dropped and made again"):
+            planner.call(endpoint, request)
 
 
 # --- renaming and dropping ------------------------------------------------------------------------

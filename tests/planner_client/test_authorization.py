@@ -48,6 +48,7 @@ ANYONE, NOBODY = "anyone", "nobody"
 NEEDS: dict[str, tuple[Role, str] | str] = {
     "whoami": ANYONE,
     "list_catalogs": ANYONE,
+    "server_endpoints": ANYONE,
     "get_catalog": ANYONE,
     "create_namespace": (WRITER, "catalog"),
     "list_namespaces": ANYONE,

@@ -71,6 +71,7 @@ def test_the_client_has_a_method_for_every_endpoint(tmp_path: Path) -> None:
     where: dict[str, Any] = {"namespace": "ns", "table": "t"}
     catalog.list_catalogs()
     catalog.get_catalog(catalog="default")
+    catalog.get_server_endpoints()
     catalog.create_namespace(namespace="ns")
     catalog.list_namespaces()
     catalog.get_namespace(namespace="ns")
