@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from io_core.errors import RequestRejectedError, SchemaValidationError
+from planner_client.calls import Resource
 from planner_client.given import one_of
 from planner_client.protocol.auth import (
     CREATE_GRANT,
@@ -39,15 +40,13 @@ if TYPE_CHECKING:
         Whoami,
     )
     from planner_client.protocol.endpoint import Endpoint, Request
-    from planner_client.transport import Transport
 
 __all__ = ["Auth"]
 
-Req = TypeVar("Req", bound="Request")
 Res = TypeVar("Res")
 
 
-class Auth:
+class Auth(Resource):
     """Identity and permissions at a planner. No call of it belongs to a transaction.
 
     Roles are READER, WRITER and ADMIN; each may do what the ones before it may. They are granted
@@ -60,14 +59,9 @@ class Auth:
         catalog: The client's own; None means the planner's default.
     """
 
-    def __init__(self, transport: Transport, catalog: str | None) -> None:
-        self._transport = transport
-        self._catalog = catalog
-
-    def _call(self, endpoint: Endpoint[Req, Res], request: Req) -> Res:
-        return self._transport.call(
-            endpoint, msgspec.structs.replace(request, catalog=self._catalog)
-        )
+    def _call(self, endpoint: Endpoint[Any, Res], request: Request) -> Res:
+        # Any: each endpoint has its own request.
+        return self._calls.send(endpoint, request, None)
 
     def whoami(self) -> Whoami:
         """Who the planner takes the caller for, and what they were granted.

@@ -125,6 +125,7 @@ class Client:
         self.catalog = Catalog(transport, settings.catalog)
         self.catalog.calls.client = self
         self.auth = Auth(transport, settings.catalog)
+        self.auth.calls.client = self
         self.jobs = Later("jobs")
         self.subscriptions = Later("subscriptions")
         self.publications = Later("publications")

@@ -60,8 +60,11 @@ class Later:
         return f"Later({self._area!r})"
 
     def __getattr__(self, name: str) -> _Refused:
-        if name.startswith("_") or name not in LATER[self._area]:
-            hint = nearest(name, sorted(LATER[self._area])) if not name.startswith("_") else ""
+        if name.startswith("_"):
+            # Such as pickle and copy ask for, before there is an area.
+            raise AttributeError(name)
+        if name not in LATER[self._area]:
+            hint = nearest(name, sorted(LATER[self._area]))
             raise AttributeError(f"client.{self._area} has no call {name!r}{hint}")
         return _Refused(self._area, name)
 

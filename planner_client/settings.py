@@ -40,8 +40,10 @@ _SAID = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?|")
 
-# Headers that identify a caller; they do not travel in a pickle.
-_SECRET = ("authorization", "cookie", "proxy-authorization")
+# Headers that may identify a caller: they are shown nowhere, and do not travel in a pickle.
+_SECRET = re.compile(
+    r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE
+)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -107,8 +109,19 @@ class Settings(msgspec.Struct, frozen=True):
 
     def without_secrets(self) -> Settings:
         """The same, without headers that identify a caller."""
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _SECRET}
+        headers = {k: v for k, v in self.headers.items() if not _SECRET.search(k)}
         return msgspec.structs.replace(self, headers=headers)
+
+    # Any: of each field's own type.
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What a repr tells: of headers that may identify a caller their names."""
+        shown = {k: "..." if _SECRET.search(k) else v for k, v in self.headers.items()}
+        fields = msgspec.structs.asdict(self) | {"headers": shown}
+        return list(fields.items())
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"Settings({said})"
 
 
 def _target(given: str | os.PathLike[str] | None) -> str:

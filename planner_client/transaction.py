@@ -129,6 +129,12 @@ class Transaction:
     def __repr__(self) -> str:
         return f"Transaction({self.transaction_id!r}, {self.status})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            f"{self!r} does not pickle: pass its id, and fetch it with "
+            "client.catalog.get_transaction(id)"
+        )
+
     @property
     def client(self) -> Client | None:
         """The client that began or fetched it."""

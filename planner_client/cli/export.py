@@ -130,7 +130,7 @@ def saved(path: str, schema: pa.Schema, pieces: Iterable[pa.Table]) -> int:
     The file is there when all rows are: whatever goes wrong leaves what was there before.
 
     Raises:
-        UnsupportedError: The name's ending says no format.
+        UnsupportedError: The name's ending says no format, or its directory is not there.
     """
     name = path.lower()
     is_zipped = name.endswith(".gz")
@@ -140,6 +140,8 @@ def saved(path: str, schema: pa.Schema, pieces: Iterable[pa.Table]) -> int:
             f"{path}: its ending says no format; known: {', '.join(_KINDS)}, and text with .gz"
         )
     folder, base = os.path.split(path)
+    if folder and not os.path.isdir(folder):
+        raise UnsupportedError(f"{path}: {folder} is no directory; make it first")
     partial = os.path.join(folder, f".{base}.{uuid.uuid4().hex[:8]}.part")
     rows = 0
     try:

@@ -52,6 +52,7 @@ other commands, each with its own --help:
 Clients use it as planner_client.Client("http://HOST:PORT"). A page on every call is at /docs,
 figures for Prometheus at /metrics. End it with Ctrl-C or SIGTERM: calls under way are finished.
 """
+_LAST_PORT = 65535
 _FIRST_START = """\
 This catalog has no users yet, so one was made: {user}, who may do everything. Its token:
 
@@ -230,7 +231,7 @@ def _add_addresses(group: argparse._ArgumentGroup) -> None:
         help="address to listen on (default: %(default)s, this machine alone; 0.0.0.0: every network)",
     )
     group.add_argument(
-        "--port", type=int, default=8080, help="port (default: %(default)s; 0: any free one)"
+        "--port", type=_port, default=8080, help="port (default: %(default)s; 0: any free one)"
     )
     group.add_argument("--ssl-certfile", metavar="FILE", help="serve HTTPS with this certificate")
     group.add_argument(
@@ -278,6 +279,13 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
             metavar="N",
             help=f"{text} (default: {default})",
         )
+
+
+def _port(text: str) -> int:
+    # A socket takes a larger one for what is left of it.
+    if not text.isdigit() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write 0 to {_LAST_PORT}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

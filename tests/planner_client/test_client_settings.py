@@ -49,6 +49,31 @@ def test_every_argument_is_kept() -> None:
     assert pickle.loads(pickle.dumps(client)).settings == held
 
 
+SECRET_HEADERS = {"Authorization": "s3cret", "X-Api-Key": "s3cret", "x-trace-id": "run-12345"}
+
+
+def test_secrets_stand_in_no_repr_and_no_pickle() -> None:
+    client = Client(URL, bearer_token="s3cret", headers=SECRET_HEADERS)
+    for part in (client, client.settings, client.catalog, client.auth, client.jobs):
+        assert "s3cret" not in repr(part)
+        assert b"s3cret" not in pickle.dumps(client)
+    assert "run-12345" in repr(client.settings)
+    received = pickle.loads(pickle.dumps(client))
+    assert received.settings.headers == {"x-trace-id": "run-12345"}
+
+
+def test_the_parts_of_a_client_pickle_as_it_does_and_a_transaction_says_why_not(
+    tmp_path: Path,
+) -> None:
+    client = Client(tmp_path / "c")
+    for part in (client.catalog, client.auth, client.jobs):
+        assert type(pickle.loads(pickle.dumps(part))) is type(part)
+    received = pickle.loads(pickle.dumps(client.auth))
+    assert received.whoami() == client.auth.whoami()
+    with pytest.raises(TypeError, match="get_transaction"):
+        pickle.dumps(client.transaction())
+
+
 def test_what_is_left_out_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "PLANNER": URL,
