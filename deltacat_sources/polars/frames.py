@@ -20,6 +20,7 @@ from polars.io.plugins import register_io_source
 from deltacat_sources.polars.dead import MOST_NUMBERED, DeadRows, without_dead
 from deltacat_sources.polars.lanes import ARROW, feather_fits, lane_of
 from deltacat_sources.polars.merging import Partition, merged
+from deltacat_sources.polars.remembered import built
 from deltacat_sources.polars.scans import Files
 from deltacat_sources.polars.types import polars_schema, shown
 from io_core import deletes
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "frame_of"]
 
+# Of a file that are read as quickly as skipped.
+_FEW_ROWS = 10_000
 _KIND = ("content_type", "content_encoding", "schema_id")
 
 
@@ -72,8 +75,12 @@ def frame_of(plan: ReadPlan, reading: Reading) -> pl.LazyFrame:
         UnsupportedError: A page of a plan whose rows merge, or files of an unknown format.
     """
     with looking_at(plan):
-        parts = _Parts(plan, reading)
-        frames = list(parts.frames())
+        return built(plan, reading, lambda: _frame_of(plan, reading))
+
+
+def _frame_of(plan: ReadPlan, reading: Reading) -> pl.LazyFrame:
+    parts = _Parts(plan, reading)
+    frames = list(parts.frames())
     if not frames:
         return pl.LazyFrame(schema=parts.shape)
     return frames[0] if len(frames) == 1 else pl.concat(frames)
@@ -119,7 +126,11 @@ class _Parts:
             )
 
     def _files(self, files: pa.Table, lane: Lane) -> Files:
-        return Files(files["path"].to_pylist(), lane, self._plan.storage)
+        # Of rows that merge, the planner judges the keys alone.
+        settled = not self._plan.requires_merge and _FEW_ROWS >= (
+            pc.max(files["record_count"]).as_py() or 0
+        )
+        return Files(files["path"].to_pylist(), lane, self._plan.storage, is_settled=settled)
 
     def _by_lane(self, files: pa.Table, wanted: pa.Schema) -> Iterator[tuple[Lane, pa.Table]]:
         """Files of one lane that stand together."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import polars as pl
 
 from deltacat_sources.polars.frames import Reading, frame_of
-from deltacat_sources.polars.predicate import translate
+from deltacat_sources.polars.remembered import said
 from deltacat_sources.polars.types import polars_schema
 from io_core.errors import UnsupportedError
-from io_core.predicate import Constant, admissible, bind, columns_of, conjoin, restrict
+from io_core.predicate import Constant, bind, columns_of, conjoin, restrict
 
 try:
     from polars.lazyframe.resolver import LazyFrameResolver, ResolvedLazyFrameProps
@@ -124,7 +124,7 @@ class Resolver(LazyFrameResolver):
         self._scan, self._plan = origin
         self._noted: list[Resolution] | None = None
         self._path_column = path_column
-        self._arrow_schema = header.schema
+        self._header = header.with_files(header.files.slice(0, 0))
         self._schema = dict(polars_schema(header.schema))
         self._keys = header.merge_keys
         self._merges = header.requires_merge
@@ -171,13 +171,12 @@ class Resolver(LazyFrameResolver):
         filters: list[FilterExpr],
         filter_columns: list[str],
     ) -> Pushdown:
-        schema = self._arrow_schema
         columns = None
         if projection is not None:
             columns = tuple(dict.fromkeys([*projection, *filter_columns]))
         return Pushdown(
             tuple(f.expr for f in filters),
-            tuple(admissible([translate(f.expr, schema)], schema) for f in filters),
+            tuple(said(f, self._header) for f in filters),
             columns,
             limit,
             # The planner counts rows before filters and merges.
@@ -214,7 +213,7 @@ class Resolver(LazyFrameResolver):
         """What the merge keys alone decide: it may go below a merge."""
         if predicate is None or not self._merges:
             return None
-        found = restrict(bind(predicate, self._arrow_schema), frozenset(self._keys))
+        found = restrict(bind(predicate, self._header.schema), frozenset(self._keys))
         return None if isinstance(found, Constant) else found
 
     def _version_key(self, plan: ReadPlan) -> str | None:

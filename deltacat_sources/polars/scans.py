@@ -19,12 +19,31 @@ if TYPE_CHECKING:
 __all__ = ["Files", "Numbered", "scan_files"]
 
 
+_CASTS = pl.ScanCastOptions(
+    integer_cast=["upcast", "allow-float"],
+    float_cast="upcast",
+    datetime_cast="upcast",
+    missing_struct_fields="insert",
+    extra_struct_fields="ignore",
+    categorical_to_string="allow",
+)
+
+
 class Files(NamedTuple):
-    """Files of one lane, in reading order, and what reaches them."""
+    """Files of one lane, in reading order, and what reaches them.
+
+    Attributes:
+        paths: Where they are.
+        lane: How they are read.
+        storage: What reaches them.
+        is_settled: Whether their own statistics can say little more than the planner's did: to ask
+            them takes an eighth of a small query.
+    """
 
     paths: Sequence[str]
     lane: Lane
     storage: Storage
+    is_settled: bool = False
 
     @property
     def locations(self) -> list[str]:
@@ -77,7 +96,10 @@ def scan_files(
         frame = pl.scan_ipc(files.locations, **shared)
     else:
         frame = pl.scan_parquet(
-            files.locations, **shared, **_parquet(stored, live, complete=complete)
+            files.locations,
+            use_statistics=not files.is_settled,
+            **shared,
+            **_parquet(stored, live, complete=complete),
         )
     if files.lane.reader == "parquet" and files.lane.is_plain:
         return frame
@@ -100,14 +122,7 @@ def _parquet(
         "schema": stored,
         "missing_columns": "raise" if complete else "insert",
         "extra_columns": "ignore",
-        "cast_options": pl.ScanCastOptions(
-            integer_cast=["upcast", "allow-float"],
-            float_cast="upcast",
-            datetime_cast="upcast",
-            missing_struct_fields="insert",
-            extra_struct_fields="ignore",
-            categorical_to_string="allow",
-        ),
+        "cast_options": _CASTS,
     }
     return arguments if live is None else arguments | {"_deletion_files": live.deletion_files()}
 
