@@ -181,11 +181,11 @@ class HttpTransport:
         encoded = endpoint.encode(request)
         wants_plan = endpoint.response is ReadPlan
         name = uuid.uuid4().hex
-        headers = {REQUEST_ID: name, "Accept-Encoding": "gzip"}
+        # An Arrow stream compresses its own buffers, and a plan's header is small.
+        headers = {REQUEST_ID: name, "Accept-Encoding": "identity" if wants_plan else "gzip"}
         if wants_plan and not (isinstance(request, PlanRequest) and not request.include_files):
-            # An Arrow stream compresses its own buffers. Keys to a store travel in JSON alone.
+            # Keys to a store travel in JSON alone.
             headers["Accept"] = f"{ARROW_STREAM}, application/json"
-            headers["Accept-Encoding"] = "identity"
         if encoded.body is not None:
             headers["Content-Type"] = "application/json"
         repeats = (

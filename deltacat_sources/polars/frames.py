@@ -126,10 +126,9 @@ class _Parts:
             )
 
     def _files(self, files: pa.Table, lane: Lane) -> Files:
+        most = pc.max(files["record_count"]).as_py() or 0
         # Of rows that merge, the planner judges the keys alone.
-        settled = not self._plan.requires_merge and _FEW_ROWS >= (
-            pc.max(files["record_count"]).as_py() or 0
-        )
+        settled = not self._plan.requires_merge and most <= _FEW_ROWS
         return Files(files["path"].to_pylist(), lane, self._plan.storage, is_settled=settled)
 
     def _by_lane(self, files: pa.Table, wanted: pa.Schema) -> Iterator[tuple[Lane, pa.Table]]:
