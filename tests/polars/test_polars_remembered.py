@@ -38,7 +38,7 @@ def client(tmp_path: Path) -> Client:
     return client
 
 
-def above(client: Client, least: object) -> list[int]:
+def above(client: Client, least: float) -> list[int]:
     found = scan_deltacat(NAME, planner=client).filter(pl.col("x") >= least).collect()
     return list(found["x"])
 
