@@ -25,7 +25,7 @@ from io_core.looked import check_files
 from io_core.predicate import Constant, dump
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from daft.io import IOConfig
     from daft.io.pushdowns import Pushdowns
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["TableSource"]
 
 _CACHED_PLANS = 16
+# Files of a plan whose tasks are kept, which take three kilobytes each.
+_MOST_KEPT = 5_000
 
 
 class TableSource(DataSource):
@@ -54,6 +56,7 @@ class TableSource(DataSource):
         self.arrow_schema = daft_schema(header.schema)
         self._schema = daft.Schema.from_pyarrow_schema(self.arrow_schema)
         self._plans: dict[tuple[object, ...], ReadPlan] = {}
+        self._last: tuple[ReadPlan, object, tuple[DataSourceTask, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -86,11 +89,22 @@ class TableSource(DataSource):
         limit = None if filtered or own else pushdowns.limit
         columns = self._needed(pushdowns)
         plan = self._plan(columns, pushed, None if self._header.requires_merge else limit)
+        reading = Reading(pushdowns, columns, pushed, limit, self._io_config)
         if self._io_config is None:
             check_files(plan)
-        reading = Reading(pushdowns, columns, pushed, limit, self._io_config)
-        for task in tasks_of(plan, reading):
+        for task in self._made(plan, reading):
             yield task
+
+    def _made(self, plan: ReadPlan, reading: Reading) -> Iterable[DataSourceTask]:
+        """The tasks of a question; of the last one that had no filters, those that were made for it."""
+        asked = reading.pushdowns
+        filtered = asked.filters is not None or asked.partition_filters is not None
+        if filtered or plan.files.num_rows > _MOST_KEPT:
+            return tasks_of(plan, reading)
+        question = asked.columns, asked.limit
+        if self._last is None or self._last[0] is not plan or self._last[1] != question:
+            self._last = plan, question, tuple(tasks_of(plan, reading))
+        return self._last[2]
 
     def _needed(self, pushdowns: Pushdowns) -> tuple[str, ...]:
         """Columns of the answer and of the filters, which Daft's list of columns leaves out."""

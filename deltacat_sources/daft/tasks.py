@@ -104,6 +104,7 @@ class _File(NamedTuple):
     """One data file with rows that live."""
 
     plan: ReadPlan
+    place: int
     path: str
     records: int
     size: int
@@ -115,6 +116,9 @@ class _File(NamedTuple):
     @property
     def alive(self) -> int:
         return self.records - deletes.count(self.dead)
+
+    def alone(self) -> ReadPlan:
+        return self.plan.with_files(self.plan.files.slice(self.place, 1))
 
 
 _COLUMNS = (
@@ -136,9 +140,8 @@ def _living(plan: ReadPlan) -> Iterator[_File]:
     for place, (path, records, size, kind, encoding, schema_id, held, delta) in enumerate(rows):
         if merges and delta == "delete":
             continue
-        one = plan.with_files(plan.files.slice(place, 1))
         dead = held if merges and held else b""
-        file = _File(one, path, records, size, kind, encoding, schema_id, dead)
+        file = _File(plan, place, path, records, size, kind, encoding, schema_id, dead)
         if not dead or file.alive:
             yield file
 
@@ -169,11 +172,11 @@ class _Lanes:
         plain = kind == "parquet" and file.encoding in (None, "identity")
         native = plain and self._is_native and file.path not in self._bare
         if not (native and self._shows(file.schema_id)):
-            yield ArrowTask(file.plan, self._reading.columns, None)
+            yield ArrowTask(file.alone(), self._reading.columns, None)
         elif not file.dead:
             yield self._native(file)
         elif is_s3(file.path):
-            yield ArrowTask(file.plan, self._reading.columns, self._reading.predicate)
+            yield ArrowTask(file.alone(), self._reading.columns, self._reading.predicate)
         else:
             self._masked.append(MaskedFile(file.path, file.records, file.size, file.dead))
             if self._reading.row_limit is not None:

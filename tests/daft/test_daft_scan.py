@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 import subprocess
 import sys
@@ -205,6 +206,38 @@ def test_repeated_queries_are_planned_once(plain: Watched) -> None:
     frame = read_deltacat("ns.t", planner=plain).where(col("id") > 25)
     assert ids(frame) == ids(frame.where(lit(True))) == [26, 27, 28, 29]
     assert len(plain.plans) == 1
+
+
+def test_a_question_that_is_asked_again_has_its_own_answer(plain: Watched) -> None:
+    frame = read_deltacat("ns.t", planner=plain)
+    whole = as_rows(plain.catalog.read(namespace="ns", table="t"))
+    for _ in range(2):
+        assert as_rows(frame.to_arrow()) == whole
+        assert as_rows(frame.to_arrow()) == whole
+        assert frame.select("month").distinct().sort("month").to_pydict() == {"month": [0, 1, 2]}
+        assert frame.limit(12).to_arrow().num_rows == 12
+        assert frame.limit(25).to_arrow().num_rows == 25
+        assert ids(frame.where(col("id") > 27)) == [28, 29]
+        assert ids(frame.where(col("id") > 27).limit(1).select("id")) in ([28], [29])
+    assert len(plain.plans) == 6
+
+
+def test_a_question_that_is_asked_again_notices_a_lost_file(plain: Watched) -> None:
+    frame = read_deltacat("ns.t", planner=plain)
+    assert frame.to_arrow().num_rows == 30
+    os.remove(plain.plans[-1][1].paths[1])
+    with pytest.raises(DataFileError, match="cannot be opened"):
+        frame.to_arrow()
+
+
+def test_daft_is_told_how_many_rows_and_bytes_each_task_has(plain: Watched) -> None:
+    held = io.StringIO()
+    read_deltacat("ns.t", planner=plain).explain(show_all=True, file=held)
+    said = held.getvalue().partition("Physical Plan")[2]
+    assert "Approx num rows = 30, " in said
+    known = said.partition("Approx size bytes = ")[2].partition(",")[0]
+    assert known.endswith("KiB")
+    assert 0 < float(known.split()[0]) < 100
 
 
 def test_a_frame_stays_at_its_snapshot(plain: Watched) -> None:
