@@ -397,19 +397,24 @@ def _conflict(
 ) -> DeltaCATError | None:
     if latest(db) == txn.base:
         return None
-    with _replayed(planner, db, txn, operations) as write:
-        mine = write.changes
+    try:
+        with _replayed(planner, db, txn, operations) as write:
+            mine = write.changes
+    except (RequestRejectedError, ValueError) as error:
+        # A table that was purged is gone from the snapshot that the transaction began at, too.
+        return _lost(txn, error)
     found = blocking(db, mine, txn.base)
     if found is None:
         return None
     return _lost(txn, writes.conflict(*found, f"transaction {txn.transaction_id}"))
 
 
-def _lost(txn: _Txn, error: DeltaCATError) -> ConcurrentModificationError:
+def _lost(txn: _Txn, error: DeltaCATError | ValueError) -> ConcurrentModificationError:
+    more = error.details if isinstance(error, DeltaCATError) else {}
     details = {
         "conflict_class": "retryable_stale_read",
         "blocker_outcome": "committed",
-        **error.details,
+        **more,
         "transaction_id": txn.transaction_id,
     }
     return ConcurrentModificationError(
@@ -430,8 +435,7 @@ def _apply(
         write.record(txn.message, txn.transaction_id)
     except (RequestRejectedError, ValueError) as error:
         db.execute("ROLLBACK TO apply")
-        lost = error if isinstance(error, DeltaCATError) else DeltaCATError(str(error))
-        return base, _lost(txn, lost)
+        return base, _lost(txn, error)
     finally:
         if db.in_transaction:
             db.execute("RELEASE apply")

@@ -257,6 +257,20 @@ def test_a_table_that_was_renamed_is_a_conflict_under_both_names(mine: Side, the
     assert keys(mine.catalog, taken) == [0, 1]
 
 
+@pytest.mark.parametrize("done", ["add", "alter", "describe"])
+def test_a_table_that_was_purged_is_a_conflict_too(mine: Side, theirs: Side, done: str) -> None:
+    where, _ = make(mine, keyed=False)
+    tx = mine.catalog.transaction()
+    mine.do(done, where, 0, tx)
+    # Gone from the snapshot that the transaction began at, too.
+    theirs.catalog.drop_table(**where, purge=True)
+    with pytest.raises(ConcurrentModificationError, match="was aborted") as caught:
+        tx.commit()
+    assert caught.value.details["conflict_class"] == "retryable_stale_read"
+    assert mine.catalog.get_transaction(tx.transaction_id).status == "ABORTED"
+    assert not mine.catalog.table_exists(**where)
+
+
 def test_a_conflict_in_one_table_undoes_the_work_in_all_of_them(mine: Side, theirs: Side) -> None:
     where, other = make(mine, keyed=True)
     tx = mine.catalog.transaction()
