@@ -39,6 +39,7 @@ __all__ = [
     "Namespace",
     "Table",
     "Version",
+    "add_missing",
     "add_namespace",
     "add_schema",
     "add_table",
@@ -48,6 +49,7 @@ __all__ = [
     "dumps",
     "end",
     "end_partitions",
+    "existing_table",
     "expect_table",
     "find_namespace",
     "find_table",
@@ -392,6 +394,38 @@ def add_table(write: Write, request: CreateTable, definition: Definition) -> Ver
         begin_seq=write.own,
     )
     return _insert_version(write, table, request, definition, number)
+
+
+def existing_table(view: View, request: CreateTable) -> Table | None:
+    """The table that a request means; None where it is missing.
+
+    Raises:
+        NotFoundError: The namespace is absent and not to be made.
+    """
+    try:
+        return find_table(view, request.namespace, request.table)
+    except NotFoundError as error:
+        if error.details.get("namespace") and not request.auto_create_namespace:
+            raise
+        return None
+
+
+def add_missing(write: Write, request: CreateTable, definition: Definition) -> Version:
+    """Make a table, or of a table that is there the version that it lacks.
+
+    Raises:
+        NotFoundError: The namespace is absent and not to be made.
+        SchemaValidationError: What a new version has from its table was to be another.
+    """
+    table = existing_table(write.view, request)
+    if table is None:
+        return add_table(write, request, definition)
+    if request.table_description is not None or request.table_properties:
+        raise SchemaValidationError(
+            f"table {table.namespace}.{table.name} is there: a new version takes its properties "
+            "and its description from it; change those with alter_table"
+        )
+    return add_version(write, table, request, definition)
 
 
 def add_version(

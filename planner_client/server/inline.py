@@ -110,7 +110,7 @@ def write_inline(planner: EmbeddedPlanner, request: WriteInline, write: Write) -
         if mode in ("auto", "create")
         else None,
     )
-    new = _unknown(sessions.find_existing(write.view, staged), given.schema)
+    new = _unknown(sessions.find_existing(write.view, staged, staged.mode), given.schema)
     session = sessions.open_session(
         planner, msgspec.structs.replace(staged, schema_serialized=encode_schema(new)), write
     )

@@ -21,6 +21,7 @@ from planner_client.server.catalog import (
     Definition,
     Version,
     define,
+    existing_table,
     expect_table,
     find_version,
 )
@@ -87,12 +88,18 @@ class Kept(msgspec.Struct, frozen=True):
     table_schema: str | None = None
 
 
-def find_existing(view: View, request: StageRequest | CreateTable) -> Version | None:
-    """The version that is written into; None where the table is missing."""
+def find_existing(
+    view: View, request: StageRequest | CreateTable, mode: WriteMode
+) -> Version | None:
+    """The version that is written into; None where it is missing, and the mode may make it.
+
+    Of a table that is there, `create` alone makes a version, one that is named.
+    """
     try:
         return find_version(view, request.namespace, request.table, request.table_version)
     except NotFoundError as error:
-        if "table_version" in error.details:
+        named = request.table_version is not None and mode == "create"
+        if "table_version" in error.details and not named:
             raise
         return None
 
@@ -129,14 +136,16 @@ def stage(planner: EmbeddedPlanner, request: StageRequest, write: Write) -> Writ
 def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) -> Kept:
     """The session that a request asks for, not kept yet."""
     kind = _format_of(request.format)
-    found = find_existing(write.view, request)
+    found = find_existing(write.view, request, request.mode)
     name = f"{request.namespace}.{request.table}"
     expect_table(name, found.table_uuid if found else None, request.expected_table_id)
     create: CreateTable | None = None
     infer = False
     if found is None:
         create, infer = _creation(write.view, request, kind)
-        properties = version_properties(create, create.table_properties)
+        owner = existing_table(write.view, create)
+        inherited = create.table_properties if owner is None else owner.properties
+        properties = version_properties(create, inherited)
         schema = Definition(None, None, None)
         if not infer:
             schema = define(create.schema_def, create.partition_scheme, create.sort_scheme)

@@ -10,7 +10,6 @@ import numpy as np
 from io_core.errors import (
     AlreadyExistsError,
     NotFoundError,
-    SchemaValidationError,
 )
 from io_core.model import check_name
 from io_core.schema import encode_schema, fields_of
@@ -33,12 +32,11 @@ from planner_client.protocol.tables import (
 )
 from planner_client.server import alteration
 from planner_client.server.catalog import (
-    Table,
     Version,
-    add_table,
-    add_version,
+    add_missing,
     define,
     end,
+    existing_table,
     expect_table,
     find_namespace,
     find_table,
@@ -75,34 +73,17 @@ def create_table(planner: EmbeddedPlanner, request: CreateTable, write: Write) -
     check_name("namespace", request.namespace)
     check_name("table", request.table)
     definition = define(request.schema_def, request.partition_scheme, request.sort_scheme)
-    table = _existing(write.view, request)
-    if table is None:
-        made = add_table(write, request, definition)
-        return _created(made, created=True)
-    found = _found(write.view, request)
+    table = existing_table(write.view, request)
+    found = None if table is None else _found(write.view, request)
     if found is None:
-        if request.table_description is not None or request.table_properties:
-            raise SchemaValidationError(
-                f"table {table.namespace}.{table.name} is there: a new version takes its properties "
-                "and its description from it; change those with alter_table"
-            )
-        return _created(add_version(write, table, request, definition), created=True)
+        return _created(add_missing(write, request, definition), created=True)
     if request.fail_if_exists:
         what = "" if request.table_version is None else f" in version {request.table_version}"
         raise AlreadyExistsError(
-            f"table {table.namespace}.{table.name} already exists{what}; "
+            f"table {found.namespace}.{found.table} already exists{what}; "
             "pass fail_if_exists=False to use it as it is"
         )
     return _created(found, created=False)
-
-
-def _existing(view: View, request: CreateTable) -> Table | None:
-    try:
-        return find_table(view, request.namespace, request.table)
-    except NotFoundError as error:
-        if error.details.get("namespace") and not request.auto_create_namespace:
-            raise
-        return None
 
 
 def _found(view: View, request: CreateTable) -> Version | None:

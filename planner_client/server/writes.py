@@ -27,8 +27,8 @@ from io_core.schema import FIELD_ID, assign_field_ids, check_columns, decode_sch
 from planner_client.protocol.tables import CreateTable
 from planner_client.protocol.writes import CommitRequest
 from planner_client.server.catalog import (
+    add_missing,
     add_schema,
-    add_table,
     define,
     end_partitions,
     find_version,
@@ -210,7 +210,7 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
         asked = CreateTable(
             namespace=session.namespace, table=session.table, table_version=session.table_version
         )
-        found = find_existing(write.view, asked)
+        found = find_existing(write.view, asked, session.mode)
         kept = grown_by_files(kept, unknown, write.view, found, planner.storage)
     serialized = kept.session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
@@ -287,7 +287,7 @@ def _own_files(
     asked = CreateTable(
         namespace=session.namespace, table=session.table, table_version=session.table_version
     )
-    version = find_existing(view, asked)
+    version = find_existing(view, asked, session.mode)
     if version is None:
         return frozenset()
     columns = planner.columns.get(view, version)
@@ -413,12 +413,12 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
     asked = CreateTable(
         namespace=session.namespace, table=session.table, table_version=session.table_version
     )
-    found, created = find_existing(write.view, asked), False
+    found, created = find_existing(write.view, asked, session.mode), False
     if kept.create is not None:
         if found is None:
             create = kept.create
             definition = define(create.schema_def, create.partition_scheme, create.sort_scheme)
-            found, created = add_table(write, create, definition), True
+            found, created = add_missing(write, create, definition), True
         elif session.mode == "create":
             raise AlreadyExistsError(f"table {name} already exists")
     if found is None:

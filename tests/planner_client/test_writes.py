@@ -108,6 +108,35 @@ def test_create_makes_the_table_with_what_it_is_given(client: Client) -> None:
     assert rows(client.catalog) == [(1, "a"), (2, "b")]
 
 
+def test_create_makes_a_version_that_the_table_lacks(client: Client) -> None:
+    client.catalog.write(FIRST, **WHERE, create_if_missing={"table_properties": {"owner": "me"}})
+    second: dict[str, Any] = {**WHERE, "table_version": "2"}
+    client.catalog.write(SECOND, **second, mode="create", merge_keys=["k"])
+    described = client.catalog.describe_table(**WHERE)
+    assert (described.table_version, described.merge_keys) == ("2", ["k"])
+    assert (described.properties or {})["owner"] == "me"
+    assert client.catalog.read(**second).num_rows == SECOND.num_rows
+    assert client.catalog.read(**WHERE, table_version="1").num_rows == FIRST.num_rows
+    with pytest.raises(AlreadyExistsError, match=r"ns.t already exists"):
+        client.catalog.write(SECOND, **second, mode="create")
+    with pytest.raises(NotFoundError, match="no version '3'"):
+        client.catalog.write(SECOND, **WHERE, table_version="3", mode="auto")
+    with pytest.raises(SchemaValidationError, match="is no table version"):
+        client.catalog.write(SECOND, **WHERE, table_version="new one", mode="create")
+
+
+def test_of_two_that_make_one_version_the_second_is_refused(client: Client) -> None:
+    client.catalog.write(FIRST, **WHERE)
+    second: dict[str, Any] = {**WHERE, "table_version": "2", "mode": "create"}
+    create = {"schema_def": encode_schema(FIRST.schema)}
+    sessions = [client.catalog.stage(**second, create_if_missing=create) for _ in range(2)]
+    client.catalog.commit(session=sessions[0], entries=[])
+    with pytest.raises(AlreadyExistsError, match=r"ns.t already exists"):
+        client.catalog.commit(session=sessions[1], entries=[])
+    versions = client.catalog.list_table_versions(**WHERE)
+    assert [v.table_version for v in versions] == ["1", "2"]
+
+
 def test_replacing_a_partition_leaves_its_siblings(client: Client) -> None:
     client.catalog.write(FIRST, **WHERE, partition_scheme=BY_V)
     fresh = pa.table({"k": [7, 8], "v": ["b", "z"]})
