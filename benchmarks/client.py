@@ -14,7 +14,9 @@ merge keys; 10 % of its rows were upserted and 1 % deleted, and every side finds
 
 Two costs are told. The timings are of the read alone, after a table of a few rows was read: of all
 columns of a plain table both sides decode the same bytes with the same library, which is nearly all of
-it. A process has all CPU of one that imports the client, connects and reads: what a job pays.
+it. A process has all CPU of one that imports the client, connects and reads: what a job pays. Of it the
+imports are less where Python keeps what it compiled; PYTHONDONTWRITEBYTECODE has every process compile
+anew, and a note of the report says which of the two was so.
 """
 
 from __future__ import annotations
@@ -210,6 +212,9 @@ def measure(size: Size, *, cases: Sequence[_Case] = CASES, published: bool = Tru
             "published client: deltacat-client 0.1.8, with its own pins",
             "all columns: both decode the same pages with Arrow's Parquet reader, which bounds the read",
             "the bare scan: pyarrow as it comes, with the memory pool that it takes by default",
+            "each process compiles its imports anew (PYTHONDONTWRITEBYTECODE)"
+            if sys.dont_write_bytecode
+            else "processes take their imports compiled, after the first round",
         ]
         if published
         else [],

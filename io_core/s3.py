@@ -6,7 +6,6 @@ function below says them in one library's words, for MinIO, Ceph, R2, Swift and 
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import functools
@@ -209,6 +208,8 @@ class _Resolver:
     # Any: botocore has no types.
     async def load_credentials(self) -> Any:
         """Credentials that are looked up for every request."""
+        import asyncio
+
         from aiobotocore.credentials import AioCredentials
         from botocore.credentials import ReadOnlyCredentials
 

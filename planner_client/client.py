@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import socket
@@ -208,6 +207,9 @@ class Client:
             >>> asyncio.run(names())
             ['a']
         """
+        # Late: importing it takes some 20 ms, and whoever is in a coroutine has it.
+        import asyncio
+
         return await asyncio.to_thread(call, *arguments, **named)
 
     def health(self) -> Health:

@@ -8,7 +8,7 @@ value of all pieces, and once for its rows.
 from __future__ import annotations
 
 import itertools
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import csv
@@ -84,9 +84,19 @@ def _pieces(path: str, content_type: str, schema: pa.Schema | None) -> Iterator[
         while piece := list(itertools.islice(rows, _PIECE_ROWS)):
             names = dict.fromkeys(itertools.chain.from_iterable(piece))
             if schema is not None:
-                yield pa.Table.from_pylist(piece, schema=schema)
+                yield pa.table([_objects_column(piece, f) for f in schema], schema=schema)
             else:
                 yield pa.table({n: pa.array([row.get(n) for row in piece]) for n in names})
+
+
+# Any: JSON.
+def _objects_column(rows: list[dict[str, Any]], field: pa.Field) -> pa.Array:
+    values = [row.get(field.name) for row in rows]
+    as_text = pa.types.is_temporal(field.type) or pa.types.is_decimal(field.type)
+    if as_text and all(value is None or isinstance(value, str) for value in values):
+        # JSON has no other way to say a date.
+        return pa.array(values, pa.string()).cast(field.type)
+    return pa.array(values, field.type)
 
 
 def _delimited(lines: IO[bytes], dialect: str, schema: pa.Schema | None) -> Iterator[pa.Table]:
