@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -130,8 +131,22 @@ def _target(given: str | os.PathLike[str] | None) -> str:
         raise NotFoundError(
             f"no planner: pass a URL or a catalog's directory, or set {PLANNER_ENVIRONMENT}"
         )
+    if target.startswith(("http://", "https://")):
+        _check_url(target)
     # A directory travels to processes that work in other ones.
     return os.path.abspath(target) if target and "://" not in target else target
+
+
+def _check_url(target: str) -> None:
+    """Refuse what looks like a URL and names no host; shows none that may hold a password."""
+    told = "the planner's URL" if "@" in target else repr(target)
+    try:
+        parts = urlsplit(target)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise SchemaValidationError(f"{told} is no URL: {error}") from None
+    if not is_whole:
+        raise SchemaValidationError(f"{told} is no URL: write it like http://localhost:8080")
 
 
 def _path(given: object) -> str:

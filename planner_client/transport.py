@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import requests
 
-from io_core.errors import DeltaCATError, PlannerUnavailableError, error_for
+from io_core.errors import DataFileError, DeltaCATError, PlannerUnavailableError, error_for
 from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
 from planner_client.protocol.checked import checked
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
@@ -41,6 +41,15 @@ _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
 # No attempt begins later after the first one.
 _BUDGET_S = 60.0
+# requests' ways to say that an address, a proxy or a certificate is wrong.
+_HOPELESS = (
+    requests.exceptions.SSLError,
+    requests.exceptions.TooManyRedirects,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidProxyURL,
+)
 _RETRYABLE = (429, 502, 503, 504)
 # The name of a request: ours when it leaves, and in the planner's logs and refusals.
 REQUEST_ID = "x-request-id"
@@ -250,6 +259,8 @@ class HttpTransport:
             self._idle.append(held)
 
     def _connection(self) -> _Held:
+        if isinstance(self._verify, str) and not os.path.exists(self._verify):
+            raise DataFileError(f"verify_ssl is {self._verify!r}, where no certificate is")
         session = requests.Session()
         session.headers["User-Agent"] = self._agent
         session.headers.update(self._headers)
@@ -277,6 +288,10 @@ class HttpTransport:
                         allow_redirects=self._follow_redirects,
                         **held.settings,
                     )
+            except _HOPELESS as error:
+                raise PlannerUnavailableError(
+                    f"{self.url} cannot be asked: {_reason(error)}"
+                ) from error
             except requests.RequestException as error:
                 if attempt == attempts or self._clock() + wait_s > ends:
                     raise PlannerUnavailableError(
@@ -295,6 +310,16 @@ class HttpTransport:
         """Close the connections of all threads; those that go on open new ones."""
         for session in list(self._sessions):
             session.close()
+
+
+def _reason(error: Exception) -> str:
+    """Why asking again is of no use."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return (
+            "its certificate is not trusted; pass the path of its authority's as verify_ssl=, or set "
+            "DELTACAT_VERIFY_SSL"
+        )
+    return f"{type(error).__name__}: {error}"
 
 
 def _plan(response: requests.Response) -> ReadPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import threading
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -240,10 +241,18 @@ def test_a_redirect_is_followed_unless_it_must_not_be() -> None:
         answering(HEALTHY) as (there, seen),
         answering((307, {"Location": there}, b"")) as (url, _),
     ):
-        assert Client(url).health().status == "ok"
+        assert Client(url, bearer_token="s3cret").health().status == "ok"
+        # Whoever that is, the token was not meant for it.
+        assert "Authorization" not in seen[0]
         with pytest.raises(DeltaCATError, match="redirects to"):
             Client(url, follow_redirects=False).health()
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize("url", ["http://", "http://a b", "http://[::1", "http://127.0.0.1:port"])
+def test_what_is_no_url_is_named_at_once(url: str) -> None:
+    with pytest.raises(DeltaCATError, match=re.escape(url)):
+        Client(url).health()
 
 
 def test_a_call_that_a_redirect_would_turn_into_another_is_not_taken_for_made() -> None:

@@ -30,6 +30,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from io_core import formats
 from io_core.formats import FileRef
+from io_core.plan import ReadPlan
 from io_core.schema import DOC, without_views
 from planner_client import Client
 from tests.oracle import canonical, rows_of, table_of
@@ -344,6 +345,18 @@ def test_a_dataset_of_ray_goes_in_and_out_with_the_same_rows(client: Client) -> 
         assert canonical(rows_of(read)) == canonical(rows_of(rows))
 
     property_()
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_saved_plan_is_read_by_ray(client: Client, tmp_path: Path) -> None:
+    where = fresh()
+    client.catalog.write(pa.table({"x": [1, 2]}), **where)
+    client.catalog.plan(**where).save(tmp_path / "saved.plan")
+    client.catalog.truncate_table(**where)
+    loaded = ReadPlan.load(tmp_path / "saved.plan")
+    found = client.catalog.read(plan=loaded, read_as="ray_dataset")
+    assert pa.concat_tables(ray.get(found.to_arrow_refs()))["x"].to_pylist() == [1, 2]
 
 
 def items(rows: Iterable[Iterable[object]]) -> list[tuple[str, ...]]:

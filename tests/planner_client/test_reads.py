@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from planner_client.forms import ReadAs
+
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "i": st.integers(-(2**63), 2**63 - 1),
     "f": st.sampled_from([0.5, -1.0, math.inf, 1e300]),
@@ -273,6 +275,7 @@ def test_a_plan_goes_with_nothing_that_chooses_another(
 def test_a_saved_plan_is_read_elsewhere_by_any_engine(
     client: Client, keyed: dict[str, Any], tmp_path: Path
 ) -> None:
+    from deltacat_sources.daft import read_deltacat
     from deltacat_sources.polars import scan_deltacat
 
     plan = client.catalog.plan(**keyed, delete_sets=True)
@@ -284,6 +287,12 @@ def test_a_saved_plan_is_read_elsewhere_by_any_engine(
     assert client.catalog.read(plan=loaded).to_pydict() == rows
     name = f"{keyed['namespace']}.{keyed['table']}"
     assert scan_deltacat(name, plan=loaded).collect().to_dict(as_series=False) == rows
+    assert read_deltacat(name, plan=loaded).sort("k").to_pydict() == rows
+    schema = pa.schema([("k", pa.int64()), ("v", pa.string())])
+    forms: tuple[ReadAs, ...] = ("pandas", "polars", "daft", "record_batch_reader")
+    for form in forms:
+        found = as_arrow(form, client.catalog.read(plan=loaded, read_as=form), schema)
+        assert found.sort_by("k").to_pydict() == rows
     assert client.catalog.load_plan(tmp_path / "saved.plan") == plan
 
 

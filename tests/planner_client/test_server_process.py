@@ -18,8 +18,9 @@ import pyarrow as pa
 import pytest
 import requests
 import trustme
+from urllib3.exceptions import InsecureRequestWarning
 
-from io_core.errors import DeltaCATError, PlannerUnavailableError
+from io_core.errors import DataFileError, DeltaCATError, PlannerUnavailableError
 from planner_client import Client
 from planner_client.server.__main__ import main
 from tests.serving import served, serving
@@ -171,6 +172,12 @@ def test_a_catalog_is_served_over_https(tmp_path: Path) -> None:
         assert client.catalog.read(**WHERE).num_rows == 1
         with pytest.raises(requests.exceptions.SSLError):
             requests.get(f"{url}/health", timeout=30)
+        with pytest.raises(PlannerUnavailableError, match=r"not trusted; .*verify_ssl="):
+            Client(url).health()
+        with pytest.raises(DataFileError, match="verify_ssl is '/none'"):
+            Client(url, verify_ssl="/none").health()
+        with pytest.warns(InsecureRequestWarning):
+            assert Client(url, verify_ssl=False).health().status == "ok"
 
 
 # --- the end --------------------------------------------------------------------------------------
