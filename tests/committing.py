@@ -149,7 +149,7 @@ class Nursery:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait()
+        self._process.wait(timeout=60)
         self._process.stdout.close()
 
     def run(self, task: Task, *, kill_after: int | None = None) -> Ended:

@@ -235,10 +235,10 @@ def test_a_server_that_is_killed_again_and_again_commits_each_write_once(
     for _ in range(kills):
         with served(root, "--port", str(port)) as server:
             for _ in range(COMMITS_HTTP // (kills + 1)):
-                client.acknowledged.acquire()
+                assert client.acknowledged.acquire(timeout=120), "no commit for two minutes"
             os.kill(server.process.pid, signal.SIGKILL)
     with served(root, "--port", str(port)):
-        client.join()
+        client.join(timeout=300)
     assert client.answers == ["COMMITTED"] * COMMITS_HTTP
     catalog = Client(root).catalog
     assert names_in(catalog, "t") == [str(number) for number in range(COMMITS_HTTP)]

@@ -33,7 +33,7 @@ from planner_client.server.auth_file import AuthFile
 from planner_client.server.store import Store
 
 def open_it(root, barrier, said):
-    barrier.wait()
+    barrier.wait(timeout=60)
     try:
         OPEN
         said.append("open")
@@ -49,7 +49,7 @@ for line in sys.stdin:
     for thread in who:
         thread.start()
     for thread in who:
-        thread.join()
+        thread.join(timeout=120)
     print(";".join(said), flush=True)
 """
 
@@ -95,7 +95,7 @@ def test_many_threads_of_many_processes_make_a_file_at_once(tmp_path: Path, name
             assert child.stdout is not None
             said += child.stdout.readline().strip().split(";")
     for child in children:
-        child.communicate()
+        child.communicate(timeout=120)
     assert set(said) == {"open"}
     assert len(said) == CATALOGS * PROCESSES * THREADS
 
@@ -126,7 +126,7 @@ def test_a_file_without_its_mode_is_brought_back_to_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
     assert len(opened) == 1 + THREADS
     with opened[0].borrowed() as held:
         assert held.pragma("journal_mode") == "wal"

@@ -183,7 +183,7 @@ def test_a_commit_sent_by_many_threads_at_once_happens_once(client: Client) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
     assert len(results) == 5
     assert all(r == results[0] for r in results)
     assert total(client) == (before or 0) + 2

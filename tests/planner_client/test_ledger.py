@@ -116,7 +116,7 @@ def test_many_may_make_one_catalog_at_the_same_moment(tmp_path: Path, attempt: i
     barrier = threading.Barrier(6)
 
     def open_it() -> None:
-        barrier.wait()
+        barrier.wait(timeout=60)
         try:
             Client(tmp_path / "catalog").catalog.list_namespaces()
         except CatalogRootError as error:
@@ -126,7 +126,7 @@ def test_many_may_make_one_catalog_at_the_same_moment(tmp_path: Path, attempt: i
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
     assert failed == []
 
 

@@ -165,9 +165,9 @@ def test_pages_that_many_clients_ask_for_while_others_commit_belong_together(
     for thread in (writer, *readers):
         thread.start()
     for thread in readers:
-        thread.join()
+        thread.join(timeout=120)
     stop.set()
-    writer.join()
+    writer.join(timeout=120)
     assert failed == []
 
 

@@ -68,7 +68,7 @@ def test_processes_and_a_server_write_one_catalog_at_once_and_nothing_is_lost(
             for i, target in enumerate(targets)
         ]
         append(notebook, "notebook")
-        failures = [child.communicate()[1] for child in children]
+        failures = [child.communicate(timeout=300)[1] for child in children]
         assert [c.returncode for c in children] == [0] * PROCESSES, failures
         names = ["notebook", *(f"p{i}" for i in range(PROCESSES))]
         wanted = {(who, n): 1 for who in names for n in range(APPENDS)}
@@ -107,7 +107,7 @@ def _fork_and_write(client: Client) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
     append(client, "parent too", 2)
-    child.join()
+    child.join(timeout=120)
     assert child.exitcode == 0
     append(client, "parent at last", 1)
     assert sum(written(client).values()) == 2 + 3 + 2 + 1
@@ -121,5 +121,5 @@ def test_threads_share_a_client(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
     assert written(client) == {(f"t{i}", n): 1 for i in range(4) for n in range(5)}

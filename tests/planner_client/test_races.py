@@ -104,7 +104,7 @@ def run_at_once(code: str, arguments: list[list[str]]) -> list[str]:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate() for process in processes]
+    said = [process.communicate(timeout=300) for process in processes]
     assert [p.returncode for p in processes] == [0] * len(processes), [err for _, err in said]
     return [out.strip() for out, _ in said]
 
@@ -162,7 +162,7 @@ def test_of_sessions_that_were_staged_together_exactly_one_commits(tmp_path: Pat
 
     def upsert(by: int) -> None:
         session = client.catalog.stage(**WHERE, mode="merge")
-        barrier.wait()
+        barrier.wait(timeout=60)
         try:
             rows = pa.table({"k": [0], "by": [by]})
             sink = OpenSink(client, session, new_operation())
@@ -175,7 +175,7 @@ def test_of_sessions_that_were_staged_together_exactly_one_commits(tmp_path: Pat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=60)
     assert sorted(outcomes) == ["concurrent_modification"] * 5 + ["won"]
     # Whoever lost reads again and writes with a new session.
     client.catalog.write(pa.table({"k": [0], "by": [7]}), **WHERE, mode="merge")

@@ -191,7 +191,7 @@ def _churn(client: Client, root: Path) -> None:
         child.stdin.close()
         child.stdout.read()
     done.set()
-    reader.join()
+    reader.join(timeout=120)
     assert (failures, child.returncode) == ([], 0)
     assert read(catalog) == [(p, 4) for p in range(5)]
     assert sound(EmbeddedPlanner(root))
