@@ -12,6 +12,11 @@ interface. Tuning:
 * `raw`: a loop over SQLite in WAL mode, `synchronous=FULL`: BEGIN IMMEDIATE, one row of 200 bytes into
   each of two tables, COMMIT; `append` writes a Parquet file and flushes it, and its directory, before. It
   is the floor, not a product: nothing is checked, nothing can be asked.
+* `raw rows`: the same loop with what a planner has to write that answers a repeated call with its first
+  result: the session and its outcome, the files' columns, the revision, what it changed, as many bytes
+  as ours, keyed alike; `append` stages the session in a transaction of its own, and writes the file as
+  our sinks do, into a directory of the session's own. Still nothing is checked or can be asked: what
+  is between it and `raw` is what ours keeps, and what is between it and ours is how.
 * Ours flushes a file and its directories to the disk before it commits, as raw does; delta-rs and
   pyiceberg leave data files to the operating system, and of their metadata SQLite's alone is flushed.
 """
@@ -29,7 +34,7 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["EMBEDDED", "HTTP", "RAW", "SIDES", "Side", "root_of"]
+__all__ = ["EMBEDDED", "HTTP", "RAW", "RAW_ROWS", "SIDES", "Side", "root_of"]
 
 NAMESPACE, TABLE = "bench", "commits"
 SCHEMA = pa.schema([("id", pa.int64()), ("value", pa.float64())])
@@ -175,6 +180,70 @@ def _append_raw(raw: _Raw, key: int) -> None:
 def _keys_of_raw(raw: _Raw) -> list[int]:
     found = raw.db.execute("SELECT key FROM first JOIN second USING (key)").fetchall()
     return [row[0] for row in found for _ in range(ROWS)]
+
+
+# --- raw SQLite, with our rows --------------------------------------------------------------------
+
+_ROW_TABLES = """
+CREATE TABLE session(id TEXT PRIMARY KEY, body BLOB) WITHOUT ROWID;
+CREATE TABLE operation(id TEXT PRIMARY KEY, hash BLOB, body BLOB) WITHOUT ROWID;
+CREATE TABLE segment(key INTEGER, body BLOB);
+CREATE TABLE revision(seq INTEGER PRIMARY KEY, message TEXT);
+CREATE TABLE change(seq INTEGER, body BLOB);
+CREATE INDEX change_of ON change(seq);
+"""
+
+
+def _make_raw_rows(place: str) -> None:
+    os.makedirs(f"{place}/raw")
+    db = _open_raw(place).db
+    db.execute(_ROW_TABLES)
+    db.close()
+
+
+def _stage_raw_rows(raw: _Raw, key: int) -> tuple[int, str]:
+    session = f"ws_{uuid.uuid4().hex}"
+    raw.db.execute("BEGIN IMMEDIATE")
+    _keep_raw_rows(raw, session)
+    raw.db.execute("COMMIT")
+    return key, session
+
+
+def _keep_raw_rows(raw: _Raw, session: str) -> None:
+    raw.db.execute("INSERT OR REPLACE INTO session VALUES (?, ?)", (session, os.urandom(1310)))
+    operation = (f"op_{uuid.uuid4().hex}", os.urandom(16), os.urandom(1170))
+    raw.db.execute("INSERT INTO operation VALUES (?, ?, ?)", operation)
+
+
+def _commit_raw_rows(raw: _Raw, prepared: tuple[int, str]) -> None:
+    key, session = prepared
+    raw.db.execute("BEGIN IMMEDIATE")
+    _keep_raw_rows(raw, session)
+    raw.db.execute("INSERT INTO segment VALUES (?, ?)", (key, os.urandom(300)))
+    raw.db.execute("INSERT INTO revision(message) VALUES ('add bench.commits')")
+    seq = raw.db.last_insert_rowid()
+    raw.db.execute("INSERT INTO change VALUES (?, ?)", (seq, os.urandom(23)))
+    raw.db.execute("COMMIT")
+
+
+def _append_raw_rows(raw: _Raw, key: int) -> None:
+    from io_core.formats import parquet
+    from io_core.storage import persist
+
+    # Flushed by the commit, as ours is.
+    raw.db.pragma("synchronous", "normal")
+    prepared = _stage_raw_rows(raw, key)
+    raw.db.pragma("synchronous", "full")
+    folder = f"{raw.place}/raw/{prepared[1]}"
+    os.mkdir(folder)
+    path = f"{folder}/{uuid.uuid4().hex}.parquet"
+    parquet.write(_rows(key), path)
+    persist([path])
+    _commit_raw_rows(raw, prepared)
+
+
+def _keys_of_raw_rows(raw: _Raw) -> list[int]:
+    return [row[0] for row in raw.db.execute("SELECT key FROM segment") for _ in range(ROWS)]
 
 
 # --- Delta --------------------------------------------------------------------------------------
@@ -323,10 +392,20 @@ RAW = Side(
     _append_raw,
     _keys_of_raw,
 )
+RAW_ROWS = Side(
+    "raw rows",
+    _make_raw_rows,
+    _open_raw,
+    _stage_raw_rows,
+    _commit_raw_rows,
+    _append_raw_rows,
+    _keys_of_raw_rows,
+)
 SIDES = (
     EMBEDDED,
     HTTP,
     RAW,
+    RAW_ROWS,
     Side(
         "delta",
         _make_delta,

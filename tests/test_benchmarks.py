@@ -44,10 +44,15 @@ def test_planning_is_measured_embedded_and_over_http_with_every_answer_checked()
 
 
 def test_commits_of_several_processes_are_counted_by_what_is_in_the_table() -> None:
-    sides = (commit_sides.EMBEDDED, commit_sides.HTTP, commit_sides.RAW)
+    sides = (
+        commit_sides.EMBEDDED,
+        commit_sides.HTTP,
+        commit_sides.RAW,
+        commit_sides.RAW_ROWS,
+    )
     report = commit.measure(commit.Size(calls=2, processes=2, commits=2), sides, ["append"])
     counts = {f.unit: f.values for f in report.figures if f.metric == "append, 2 processes x 2"}
-    everyone = ("ours", "ours http", "raw")
+    everyone = ("ours", "ours http", "raw", "raw rows")
     assert counts["acknowledged"] == dict.fromkeys(everyone, 4)
     for unit in ("failed", "lost", "duplicated", "failed but kept"):
         assert counts[unit] == dict.fromkeys(everyone, 0)
