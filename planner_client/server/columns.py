@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from io_core.formats.pool import drawn_from, lasting_pool
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
 from planner_client.server.partitions import (
@@ -124,7 +125,8 @@ class Partitions(NamedTuple):
         found = self.known.get(key)
         if found is None:
             ones = np.ones(len(self.ids), np.int64)
-            bounds = partition_bounds(self.values, ones, scheme, schema)
+            with drawn_from(lasting_pool):
+                bounds = partition_bounds(self.values, ones, scheme, schema)
             found = {name: [stat_column(b) for b in held] for name, held in bounds.items()}
             self.known[key] = found
         return found
@@ -169,7 +171,7 @@ class FileColumns(NamedTuple):
     position: Ints
     begin: Ints
     partition: npt.NDArray[np.int32]
-    profile: npt.NDArray[np.int32]
+    profile: npt.NDArray[np.unsignedinteger[Any]]
     profiles: tuple[Profile, ...]
     partitions: Partitions
     block_rows: Ints
@@ -400,6 +402,18 @@ def _extend(
     epoch: int,
 ) -> _Known:
     """What is known, brought up to date with what `db` sees."""
+    with drawn_from(lasting_pool):
+        return _extended(db, version, cache, known, seq, epoch)
+
+
+def _extended(
+    db: apsw.Connection,
+    version: Version,
+    cache: RunCache,
+    known: _Known | None,
+    seq: int,
+    epoch: int,
+) -> _Known:
     growing = _Growing() if known is None else known.growing
     old = None if known is None else known.columns
     first = 0 if old is None else old.height
@@ -439,6 +453,7 @@ def _core_arrays(
 ) -> dict[str, npt.NDArray[Any]]:
     """Runs of `CORE` as arrays; profiles that are new are added to `profiles`."""
     parts: dict[str, list[npt.NDArray[Any]]] = {n: [np.zeros(0, np.int32)] for n in _ARRAYS}
+    parts["profile"] = [np.zeros(0, np.uint8)]
     for _, table in runs:
         whole = table.combine_chunks()
         for name in ("size", "rows", "position", "begin"):
@@ -449,7 +464,9 @@ def _core_arrays(
                 profiles.setdefault(msgspec.json.decode(text, type=Profile), len(profiles))
                 for text in chunk.dictionary.to_pylist()
             ]
-            parts["profile"].append(np.array(codes, np.int32)[chunk.indices.to_numpy()])
+            # Most tables have few: the fewer, the smaller their numbers.
+            width = np.min_scalar_type(len(profiles))
+            parts["profile"].append(np.array(codes, width)[chunk.indices.to_numpy()])
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}
 
 

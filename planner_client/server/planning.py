@@ -7,7 +7,7 @@ import binascii
 import functools
 import hashlib
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -413,7 +413,7 @@ def _shared_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
     }
 
 
-def _spread(codes: npt.NDArray[np.int32], values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+def _spread(codes: npt.NDArray[Any], values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """Each array's values by number; they mostly are of one number, or few, which costs least."""
     count = len(codes)
     if count and bool((codes == codes[0]).all()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,20 +11,94 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from io_core.formats.pool import drawn_from, lasting_pool
 from planner_client.server.segments import hash_runs, path_runs
-from planner_client.server.statistics import consecutive
+from planner_client.server.statistics import consecutive, in_one_piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from planner_client.server.store import View
 
-__all__ = ["RunCache"]
+__all__ = ["Folded", "RunCache", "folded"]
 
 Rows = npt.NDArray[np.int64]
-_RUN_BYTES = 64 * 2**20
+_RUN_BYTES = 32 * 2**20
+# Folders of fewer files in a row are not worth a piece of their own.
+_LEAST = 64
+# Said, since Arrow fails where no end is.
+_LONGEST = 2**31 - 1
+# So few values are put together one by one.
+_FEW = 16
 _MOST_LAYOUTS = 1_000
+
+
+class Folded(NamedTuple):
+    """Values of consecutive files, cut behind the folders that many in a row have in common.
+
+    Attributes:
+        folders: What values begin with; empty where they stand as they are.
+        ends: (folders,) where the values of each end.
+        rest: (files,) what follows the folder.
+    """
+
+    folders: tuple[str, ...]
+    ends: tuple[int, ...]
+    rest: pa.Array
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return int(self.rest.nbytes) + sum(map(len, self.folders))
+
+    def take(self, rows: Rows) -> list[pa.Array]:
+        """The values of rows, which ascend, piece by piece."""
+        if len(self.folders) == 1:
+            return [self._piece(self.folders[0], rows)]
+        edges = [0, *rows.searchsorted(np.array(self.ends)).tolist()]
+        pairs = zip(self.folders, itertools.pairwise(edges), strict=True)
+        return [self._piece(folder, rows[i:j]) for folder, (i, j) in pairs if j > i]
+
+    def _piece(self, folder: str, rows: Rows) -> pa.Array:
+        run = consecutive(rows)
+        if run is not None:
+            found = self.rest.slice(run.start, len(rows))
+        else:
+            found = self.rest.take(pa.array(rows))
+        return pc.binary_join_element_wise(pa.scalar(folder), found, "") if folder else found
+
+    def texts(self, rows: Rows) -> list[str]:
+        """The values of few rows; Arrow would cost more than all of the rest."""
+        return [
+            self.folders[bisect.bisect_right(self.ends, row)] + self.rest[row].as_py()
+            for row in rows.tolist()
+        ]
+
+
+def folded(paths: pa.Array, locate: Callable[[pa.Array], pa.Array]) -> Folded:
+    """Paths as locations, folder by folder; as they are where folders change all the time.
+
+    Args:
+        paths: At least one.
+        locate: Makes locations of paths.
+    """
+    folders, ends, parts, at = [], [], [], 0
+    while at < len(paths):
+        folder = paths[at].as_py().rpartition("/")[0] + "/"
+        following = paths.slice(at)
+        same = pc.starts_with(following, folder)
+        first = pc.index(same, False).as_py()
+        end = len(paths) if first < 0 else at + first
+        if end - at < _LEAST and end < len(paths):
+            return Folded(("",), (len(paths),), locate(paths))
+        folders.append(locate(pa.array([folder]))[0].as_py())
+        ends.append(end)
+        rest = paths.slice(at, end - at).cast(pa.binary())
+        parts.append(pc.binary_slice(rest, len(folder.encode()), _LONGEST).cast(pa.string()))
+        at = end
+    return Folded(tuple(folders), tuple(ends), pa.concat_arrays(parts))
 
 
 class _Layout(NamedTuple):
@@ -46,7 +121,7 @@ class RunCache:
     ) -> None:
         self._locate = locate
         self._lock = threading.Lock()
-        self._runs: OrderedDict[tuple[object, ...], pa.Array] = OrderedDict()
+        self._runs: OrderedDict[tuple[object, ...], Folded] = OrderedDict()
         self._layouts: OrderedDict[tuple[str, int, int], _Layout] = OrderedDict()
         self._limit_bytes = limit_bytes
         self._bytes = 0
@@ -76,7 +151,8 @@ class RunCache:
     def _taken(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[pa.Array]:
         """The rows, which ascend, piece by piece."""
         layout = self._layout(view, column, int(rows[-1]))
-        parts, at, last = [], 0, int(rows[-1])
+        few = len(rows) <= _FEW and column[0] != "hash"
+        parts, texts, at, last = [], [], 0, int(rows[-1])
         while at < len(rows):
             row = int(rows[at])
             index = bisect.bisect_right(layout.starts, row) - 1
@@ -87,12 +163,12 @@ class RunCache:
                 layout = self._read_layout(view, column)
                 continue
             until = len(rows) if last < end else int(rows.searchsorted(end))
-            if until == at + 1 or consecutive(rows[at:until]) is not None:
-                parts.append(run.slice(row - first, until - at))
+            if few:
+                texts += run.texts(rows[at:until] - first)
             else:
-                parts.append(run.take(pa.array(rows[at:until] - first)))
+                parts += run.take(rows[at:until] - first)
             at = until
-        return parts
+        return [pa.array(texts, pa.string())] if few else parts
 
     def _layout(self, view: View, column: tuple[str, int, int], last: int) -> _Layout:
         """Where the runs of the column are, at least as far as the file `last`."""
@@ -119,7 +195,7 @@ class RunCache:
 
     def _run(
         self, view: View, column: tuple[str, int, int], first: int, files: int
-    ) -> pa.Array | None:
+    ) -> Folded | None:
         """One run; None where the ledger no longer holds it as such."""
         # What a transaction staged is in no run that another one may see.
         shared, key = view.own < 0, (*column, first, files)
@@ -129,12 +205,10 @@ class RunCache:
                 self._runs.move_to_end(key)
                 return run
         name, version_id, _ = column
-        found = _READERS[name](view.db, version_id, first, first + files)
-        if [(r.first, len(r.table)) for r in found] != [(first, files)]:
+        with drawn_from(lasting_pool):
+            run = self._read(view, name, version_id, slice(first, first + files))
+        if run is None:
             return None
-        run = found[0].table.column(_STORED[name]).combine_chunks()
-        if name == "location":
-            run = self._locate(run)
         with self._lock:
             if shared and key not in self._runs:
                 self._runs[key] = run
@@ -142,6 +216,19 @@ class RunCache:
                 while self._bytes > self._limit_bytes and len(self._runs) > 1:
                     self._bytes -= self._runs.popitem(last=False)[1].nbytes
         return run
+
+    def _read(self, view: View, name: str, version_id: int, files: slice) -> Folded | None:
+        found = _READERS[name](view.db, version_id, files.start, files.stop)
+        if [(r.first, r.first + len(r.table)) for r in found] != [(files.start, files.stop)]:
+            return None
+        values = in_one_piece(found[0].table.column(_STORED[name]))
+        if name == "hash":
+            return Folded(("",), (len(values),), values)
+        return folded(values, self._locate if name == "location" else _as_they_are)
+
+
+def _as_they_are(paths: pa.Array) -> pa.Array:
+    return paths
 
 
 _READERS = {"path": path_runs, "location": path_runs, "hash": hash_runs}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.formats.pool import drawn_from, lasting_pool
 from io_core.literal import kind_of
 from io_core.partition import Bounds
 from io_core.prune import file_bounds
@@ -158,15 +159,16 @@ class Stats:
             known = self._known.get(key)
             if known is None or known.height < count:
                 first = self._bare.get(key, 0) if known is None else known.height
-                runs = stats_runs(view.db, self.version_id, field, first, count)
-                if known is None and not runs:
-                    self._bare[key] = count
-                    return None
-                known = _extended(known, runs, field.type, count)
-                self._known[key] = known
-                # What reading took besides, which would stay with the process.
-                del runs
-                pa.default_memory_pool().release_unused()
+                with drawn_from(lasting_pool):
+                    runs = stats_runs(view.db, self.version_id, field, first, count)
+                    if known is None and not runs:
+                        self._bare[key] = count
+                        return None
+                    known = _extended(known, runs, field.type, count)
+                    self._known[key] = known
+                    # What reading took besides, which would stay with the process.
+                    del runs
+                    pa.default_memory_pool().release_unused()
         return known
 
     def keys_of(self, field: pa.Field, column: StatColumn, piece: int) -> Keys | None:
@@ -222,9 +224,13 @@ def _lean(found: Bounds) -> Bounds:
 
 def _narrow(counts: Rows) -> Rows:
     """The same numbers in as little memory as they need."""
-    if len(counts) and int(counts.min()) == int(counts.max()):
+    if not len(counts):
+        return counts
+    least, most = int(counts.min()), int(counts.max())
+    if least == most:
         return np.broadcast_to(counts[:1].copy(), counts.shape)
-    return counts
+    # With a sign always: unknown ones are below zero, and other pieces may have some.
+    return counts.astype(np.min_scalar_type(min(least, -most - 1)))
 
 
 def _joined(parts: Sequence[Bounds]) -> Bounds:

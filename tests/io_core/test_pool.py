@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from io_core.formats.pool import opened, rows_pool
+from io_core.formats.pool import drawn_from, lasting_pool, opened, rows_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,34 @@ def test_many_threads_that_open_files_leave_the_processes_pool_as_it_was(path: s
         found = list(threads.map(_read, [path] * 40, timeout=60))
     assert {len(rows) for rows in found} == {ROWS}
     assert pa.default_memory_pool().backend_name == before
+
+
+def test_what_is_kept_for_long_lies_in_the_systems_memory() -> None:
+    before, held = pa.default_memory_pool().backend_name, pa.system_memory_pool().bytes_allocated()
+    with drawn_from(lasting_pool):
+        kept = pa.array(range(ROWS))
+    assert pa.default_memory_pool().backend_name == before
+    assert pa.system_memory_pool().bytes_allocated() - held >= kept.nbytes
+
+
+def test_the_processes_pool_stays_whatever_fails_while_it_is_another() -> None:
+    before = pa.default_memory_pool().backend_name
+    with pytest.raises(pa.ArrowInvalid), drawn_from(lasting_pool):
+        pa.array(["no number"], pa.int64())
+    assert pa.default_memory_pool().backend_name == before
+
+
+def _draw() -> None:
+    with drawn_from(lasting_pool):
+        pass
+
+
+def test_a_child_that_is_forked_meanwhile_waits_for_nobody() -> None:
+    with drawn_from(lasting_pool):
+        child = multiprocessing.get_context("fork").Process(target=_draw)
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
 
 
 @pytest.mark.parametrize("chosen", ["mimalloc", "system"])
