@@ -166,9 +166,14 @@ class DataFile(msgspec.Struct, frozen=True, omit_defaults=True):
     file_access_ref: FileAccessRef | None = None
 
     @property
+    def name(self) -> str:
+        """The path's last part."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
     def extension(self) -> str:
         """The path's last suffix with its dot, in lower case; empty where there is none."""
-        name = self.path.rsplit("/", 1)[-1]
+        name = self.name
         return "." + name.rsplit(".", 1)[-1].lower() if "." in name else ""
 
 
@@ -187,6 +192,21 @@ class ScanTask(msgspec.Struct, frozen=True, omit_defaults=True):
     entry_params: dict[str, list[str]] | None = None
     author_name: str | None = None
     author_version: str | None = None
+
+    @property
+    def file_count(self) -> int:
+        """How many files."""
+        return len(self.files)
+
+    @property
+    def total_records(self) -> int:
+        """Rows in them, before any merge."""
+        return sum(file.record_count for file in self.files)
+
+    @property
+    def total_bytes(self) -> int:
+        """Their bytes on disk."""
+        return sum(file.content_length for file in self.files)
 
 
 class WriteEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,6 +228,16 @@ class WriteEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     entry_params: dict[str, list[str]] | None = None
     schema_id: int | None = None
     sort_scheme_id: str | None = None
+
+    @property
+    def records(self) -> int:
+        """Its rows: `record_count`, in short."""
+        return self.record_count
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size on disk: `content_length`, in short."""
+        return self.content_length
 
 
 class WriteSession(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -33,6 +33,22 @@ class PartitionSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     records: int
     size_bytes: int
 
+    # By the names that plans and scan tasks have for them.
+    @property
+    def file_count(self) -> int:
+        """The same as `files`."""
+        return self.files
+
+    @property
+    def total_records(self) -> int:
+        """The same as `records`."""
+        return self.records
+
+    @property
+    def total_bytes(self) -> int:
+        """The same as `size_bytes`."""
+        return self.size_bytes
+
 
 class PlanHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of a plan but its files. Field names are the protocol's.

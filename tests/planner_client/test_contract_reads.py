@@ -202,6 +202,14 @@ def test_plan_with_a_predicate_and_a_page(client: Client, robotics: str) -> None
     (file,) = plan.files_with_extension(".parquet")
     assert (file.content_type, file.extension, file.record_count) == ("parquet", ".parquet", 4)
     assert file.column_stats is None
+    assert file.path.endswith(f"/{file.name}")
+    (task,), (summary,) = plan.scan_tasks, plan.partition_summaries()
+    for counted in (task, summary, plan):
+        assert counted.total_records == 4
+        assert counted.total_bytes == file.content_length
+    assert task.file_count == summary.file_count == plan.returned_files == 1
+    assert (plan.namespace, plan.table, plan.table_version) == (robotics, "episodes", "1")
+    assert (plan.content_type, plan.truncated, plan.next_file_offset) == ("parquet", False, None)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_files_are_staged_described_and_committed(client: Client, robotics: str)
     path.parent.mkdir(parents=True)
     pq.write_table(SCORES, path)
     entry = session.entry_for("embeddings/output.parquet", records=2)
-    assert (entry.path, entry.record_count) == (str(path), 2)
+    assert (entry.path, entry.records, entry.bytes) == (str(path), 2, entry.content_length)
     result = client.catalog.commit(session=session, entries=[entry])
     assert result.committed
     assert client.catalog.read(namespace=robotics, table="scores") == SCORES
