@@ -11,6 +11,8 @@ compared with what looking at every file finds. Modes:
 * new question: the same, but no two predicates are equal, so that our planner, which remembers its
   answers, has to find each anew (the peers remember none: theirs are the warm figures);
 * new process: the catalog is opened and one query planned, imports done before the clock runs;
+* floor: a request that plans nothing, `/health`, answered by the same server: what HTTP and the
+  frame around a plan cost by themselves;
 * page: 1,000 files of the full plan, asked over HTTP as JSON and as Arrow, without compression and
   left undecoded, so that it is the server that is measured; each page is asked for once.
 
@@ -46,6 +48,7 @@ from benchmarks.plan_targets import targets
 from benchmarks.report import Figure, Report, Row
 from benchmarks.serving import Server, serving
 from benchmarks.tables import QUERIES, Query, Shape, expected, make_files
+from planner_client.protocol.catalogs import HEALTH
 from planner_client.protocol.plans import ARROW_STREAM, PLAN, PlanRequest
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ def measure(shapes: Sequence[Shape], rounds: int, peers: Sequence[Side] = PEERS)
             with serving(root_of(place)) as server:
                 rows += _warm(case, server, files)
                 rows += _new_questions(case, server)
+                rows.append(_floor(case, server))
                 if shape.clustered:
                     rows += _pages(case, server)
             if shape.clustered and shape.files >= LEAST_COLD:
@@ -184,6 +188,18 @@ def _new_questions(case: _Case, server: Server) -> Iterator[Row]:
         calls = {s: _sampler(functools.partial(ask, s), clocks[s]) for s in OURS}
         timings = harness.interleave(calls, case.rounds, warm_up=False, slow_ms=_SLOW_MS)
         yield Row.compare(case.metric(query.name), "new question", timings, OURS)
+
+
+def _floor(case: _Case, server: Server) -> Row:
+    with requests.Session() as session:
+
+        def ask() -> object:
+            response = session.get(server.url + HEALTH.path)
+            response.raise_for_status()
+            return response.content
+
+        timings = harness.interleave({HTTP.name: _sampler(ask, server.cpu_s)}, case.rounds)
+    return Row.compare(case.metric("no plan"), "floor", timings, OURS)
 
 
 # Any: a plan of the side's own type.

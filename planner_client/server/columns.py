@@ -230,13 +230,14 @@ class FileColumns(NamedTuple):
         """The rows' locations, as readers open them."""
         return self.runs.take(view, ("location", self.stats.version_id, self.epoch), rows)
 
-    def hashes_of(self, view: View, rows: Rows) -> pa.Array:
-        """The rows' hashes, 16 bytes each."""
-        return self.runs.take(view, ("hash", self.stats.version_id, self.epoch), rows)
+    def hashes_of(self, view: View, rows: Rows, *, once: bool = False) -> pa.Array:
+        """The rows' hashes, 16 bytes each; `once` where nobody will ask for them again."""
+        column = ("hash", self.stats.version_id, self.epoch)
+        return self.runs.take(view, column, rows, once=once)
 
-    def hash_sum(self, view: View, rows: Rows) -> int:
+    def hash_sum(self, view: View, rows: Rows, *, once: bool = False) -> int:
         """The sum of the rows' 128-bit hashes modulo 2^128."""
-        return _added(self.hashes_of(view, rows))
+        return _added(self.hashes_of(view, rows, once=once))
 
     def hash_total(self, view: View) -> int:
         """The same for every file of the latest snapshot; costs what changed since last asked."""
@@ -282,10 +283,11 @@ class Hashes:
         with self._lock:
             count, before, value = self._known
             if before == ended and count <= columns.height:
-                added = columns.hash_sum(view, np.arange(count, columns.height))
+                added = columns.hash_sum(view, np.arange(count, columns.height), once=True)
                 value = (value + added) % 2**128
             else:
-                value = columns.hash_sum(view, np.flatnonzero(columns.end(slice(None)) == _LIVE))
+                live = np.flatnonzero(columns.end(slice(None)) == _LIVE)
+                value = columns.hash_sum(view, live, once=True)
             self._known = columns.height, ended, value
         return value
 

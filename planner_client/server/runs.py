@@ -126,20 +126,23 @@ class RunCache:
         self._limit_bytes = limit_bytes
         self._bytes = 0
 
-    def take(self, view: View, column: tuple[str, int, int], rows: Rows) -> pa.Array:
+    def take(
+        self, view: View, column: tuple[str, int, int], rows: Rows, *, once: bool = False
+    ) -> pa.Array:
         """One column of the rows, in their order.
 
         Args:
             view: Where to read what is not here yet.
             column: `path`, `location` or `hash`, the version's id, and its numbers' epoch.
             rows: Numbers of files.
+            once: Whether nobody will ask for them again, so that they need not be kept.
         """
         if not len(rows):
             return pa.nulls(0, _RUN_TYPES[column[0]])
         order = None
         if consecutive(rows) is None and not bool((rows[1:] >= rows[:-1]).all()):
             order = np.argsort(rows, kind="stable")
-        parts = self._taken(view, column, rows if order is None else rows[order])
+        parts = self._taken(view, column, rows if order is None else rows[order], once=once)
         # Also of one piece a copy: a slice would keep all of its run in memory.
         joined = pa.concat_arrays(parts)
         if order is None:
@@ -148,7 +151,9 @@ class RunCache:
         back[order] = np.arange(len(order))
         return joined.take(pa.array(back))
 
-    def _taken(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[pa.Array]:
+    def _taken(
+        self, view: View, column: tuple[str, int, int], rows: Rows, *, once: bool
+    ) -> list[pa.Array]:
         """The rows, which ascend, piece by piece."""
         layout = self._layout(view, column, int(rows[-1]))
         few = len(rows) <= _FEW and column[0] != "hash"
@@ -157,7 +162,7 @@ class RunCache:
             row = int(rows[at])
             index = bisect.bisect_right(layout.starts, row) - 1
             first, end = layout.starts[index], layout.ends[index]
-            run = self._run(view, column, first, end - first)
+            run = self._run(view, column, slice(first, end), once=once)
             if run is None:
                 # Folded since, or not yet as far as this view can tell.
                 layout = self._read_layout(view, column)
@@ -194,11 +199,11 @@ class RunCache:
         return found
 
     def _run(
-        self, view: View, column: tuple[str, int, int], first: int, files: int
+        self, view: View, column: tuple[str, int, int], files: slice, *, once: bool
     ) -> Folded | None:
         """One run; None where the ledger no longer holds it as such."""
         # What a transaction staged is in no run that another one may see.
-        shared, key = view.own < 0, (*column, first, files)
+        shared, key = view.own < 0, (*column, files.start, files.stop)
         with self._lock:
             run = self._runs.get(key) if shared else None
             if run is not None:
@@ -206,9 +211,9 @@ class RunCache:
                 return run
         name, version_id, _ = column
         with drawn_from(lasting_pool):
-            run = self._read(view, name, version_id, slice(first, first + files))
-        if run is None:
-            return None
+            run = self._read(view, name, version_id, files)
+        if run is None or once:
+            return run
         with self._lock:
             if shared and key not in self._runs:
                 self._runs[key] = run
