@@ -95,6 +95,21 @@ class Plans(Resource):
             PredicateError: The predicate is malformed or does not fit the schema.
             SchemaValidationError: One thing is asked for by both of its names, differently.
             TransactionError: `as_of` or `catalog` in a transaction.
+
+        Example:
+            >>> import tempfile
+            >>> import pyarrow as pa
+            >>> from planner_client import Client
+            >>> catalog = Client(tempfile.mkdtemp()).catalog
+            >>> rows = pa.table({"id": [1, 2, 3]})
+            >>> session = catalog.write(rows, namespace="robotics", table="episodes")
+            >>> plan = catalog.plan(namespace="robotics", table="episodes", filter_predicate="id > 7")
+            >>> plan.total_files
+            0
+            >>> print(plan.explain())
+            robotics.episodes at snapshot 1
+              in the table: 1 files, ... bytes
+              ...
         """
         request = PlanRequest(
             namespace=namespace,

@@ -86,6 +86,22 @@ class Reads(Plans):
                 without files.
             UnsupportedError: An unknown form, one whose library is missing, or that cannot hold the rows.
             DataFileError: A data file is missing or damaged.
+
+        Example:
+            >>> import tempfile
+            >>> import pyarrow as pa
+            >>> from planner_client import Client
+            >>> catalog = Client(tempfile.mkdtemp()).catalog
+            >>> rows = pa.table({"id": [1, 2, 3], "task": ["pick", "place", "pick"]})
+            >>> session = catalog.write(rows, namespace="robotics", table="episodes")
+            >>> found = catalog.read(
+            ...     namespace="robotics",
+            ...     table="episodes",
+            ...     filter_predicate={"eq": ["task", "pick"]},
+            ...     columns=["id"],
+            ... )
+            >>> found["id"].to_pylist()
+            [1, 3]
         """
         form = form_of(read_as)
         chosen = listed("columns", columns, str)

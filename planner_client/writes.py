@@ -46,9 +46,10 @@ def of_catalog(session: WriteSession, catalog: str | None) -> WriteSession:
     """
     of_kind("session", session, WriteSession, _STAGE)
     if catalog not in (None, session.catalog):
+        own = "the planner's default one" if session.catalog is None else repr(session.catalog)
         raise SchemaValidationError(
-            f"write session {session.session_id} is of catalog {session.catalog!r}, not "
-            f"{catalog!r}: leave catalog= out"
+            f"the catalog of write session {session.session_id} is {own}, not {catalog!r}: leave "
+            "catalog= out"
         )
     return session
 

@@ -232,7 +232,7 @@ def test_a_session_keeps_the_catalog_that_it_was_staged_in(tmp_path: Path) -> No
         session = client.catalog.stage(namespace="ns", table="t", mode="add", catalog="two")
         assert session.catalog == "two"
         entry = written(session)
-        with pytest.raises(SchemaValidationError, match="of catalog 'two', not 'one'"):
+        with pytest.raises(SchemaValidationError, match="is 'two', not 'one'"):
             client.catalog.commit(session=session, entries=[entry], catalog="one")
         assert session.heartbeat().catalog == "two"
         assert session.commit([entry]).committed
