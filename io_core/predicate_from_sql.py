@@ -89,6 +89,9 @@ def _sqlglot() -> ModuleType:
 def _problem(error: Any) -> str:
     found = error.errors[0] if getattr(error, "errors", None) else {}
     described = found.get("description") or str(error)
+    if described.startswith("Required keyword"):
+        # It goes on with a class of sqlglot's.
+        described = "something is missing"
     near = found.get("highlight")
     return described + (f", near {near!r}" if near else "")
 

@@ -235,7 +235,7 @@ class HttpTransport:
             if wants_plan:
                 return _plan(response)  # type: ignore[return-value]  # Res is ReadPlan here
             answer = msgspec.json.decode(response.content, type=endpoint.response)
-        except (msgspec.MsgspecError, ValueError, KeyError, OSError) as error:
+        except (msgspec.MsgspecError, ValueError, KeyError, OSError, RecursionError) as error:
             raise DeltaCATError(
                 f"{self.url} gave an answer that cannot be read: {error}"
             ) from error
@@ -345,7 +345,7 @@ def _rejection(response: requests.Response) -> DeltaCATError:
     """The error that an answer stands for, in either envelope of the protocol."""
     try:
         body = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         body = {"detail": response.text[:200]}
     envelope = body.get("error") if isinstance(body, dict) else None
     if isinstance(envelope, dict):

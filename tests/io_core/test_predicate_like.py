@@ -116,7 +116,7 @@ def test_a_fraction_beside_decimals_is_what_was_written() -> None:
     ("text", "said"),
     [
         ("", "expected one condition"),
-        ("x >", "no SQL predicate"),
+        ("x >", "no SQL predicate: something is missing, near '>'"),
         ("x = 1; DROP TABLE t", "expected one condition"),
         ("SELECT x", "no predicate"),
         ("x = 1 surplus", "no predicate"),

@@ -249,6 +249,20 @@ def test_a_redirect_is_followed_unless_it_must_not_be() -> None:
         assert len(seen) == 1
 
 
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b"5", b"\xff", b'{"error": {"code": 5}}', b'{"namespace": 5}', b"[" * 100_000],
+    ids=lambda body: repr(body[:9]),
+)
+def test_an_answer_that_is_none_is_an_error_of_this_project(status: int, body: bytes) -> None:
+    with answering((status, {}, body)) as (url, _), Client(url) as client:
+        for call in (client.catalog.list_namespaces, client.transaction):
+            with pytest.raises(DeltaCATError) as caught:
+                call()
+            assert caught.value.request_id
+
+
 @pytest.mark.parametrize("url", ["http://", "http://a b", "http://[::1", "http://127.0.0.1:port"])
 def test_what_is_no_url_is_named_at_once(url: str) -> None:
     with pytest.raises(DeltaCATError, match=re.escape(url)):
