@@ -7,12 +7,15 @@ too), beside `scan_parquet`, `scan_delta` and `scan_iceberg`; `benchmarks.polars
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import harness
+from benchmarks.harness import progress
 from benchmarks.peers import PACKAGES, Fixture
 from benchmarks.polars_merges import merges
 from benchmarks.polars_scans import QUERIES, measured, opened
@@ -24,6 +27,8 @@ from tests.object_store.store import KEYS, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.object_store.store import ObjectStore
 
 __all__ = ["Size", "measure", "run"]
 
@@ -53,22 +58,38 @@ def run(*, quick: bool = False) -> Report:
 
 
 def measure(size: Size) -> Report:
-    """The same for a size; of what there is nothing of, nothing is measured."""
+    """The same for a size; of what there is nothing of, nothing is measured.
+
+    What a part found is printed on standard error when it is done, so that a run that is stopped later
+    was not for nothing.
+    """
     rows: list[Row] = []
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="deltacat-bench-") as root:
-        if size.files:
-            fixture = build(f"{root}/local", size.files)
-            with serving(fixture.catalog) as server:
-                served = Fixture(fixture.root, server.url)
-                rows += measured(served, size.files, size.rounds)
-                figures += opened(served, size.files)
-        if size.stored_files:
-            rows += _stored(root, size)
-        if size.keyed_rows:
-            rows += merges(f"{root}/keyed", size.keyed_rows, size.rounds)
-        if size.sink_rows:
-            rows += sinks(root, size.sink_rows, size.rounds)
+    with contextlib.ExitStack() as held:
+        root = held.enter_context(tempfile.TemporaryDirectory(prefix="deltacat-bench-"))
+        store = held.enter_context(_store(root)) if size.stored_files else None
+        for part in _parts(root, size, store):
+            began, before = time.monotonic(), (len(rows), len(figures))
+            for found in part:
+                (rows if isinstance(found, Row) else figures).append(found)  # type: ignore[arg-type]
+            done = _report(size, rows[before[0] :], figures[before[1] :])
+            progress(f"done in {time.monotonic() - began:.0f} s\n{done.render()}")
+    return _report(size, rows, figures)
+
+
+def _parts(root: str, size: Size, store: ObjectStore | None) -> Iterator[Iterator[Row | Figure]]:
+    """What is measured, one after the other; nothing runs but the part that is taken from."""
+    if size.files:
+        yield _local(root, size)
+    if size.keyed_rows:
+        yield merges(f"{root}/keyed", size.keyed_rows, size.rounds)
+    if size.sink_rows:
+        yield sinks(root, size.sink_rows, size.rounds)
+    if store is not None:
+        yield _stored(root, size, store)
+
+
+def _report(size: Size, rows: list[Row], figures: list[Figure]) -> Report:
     return Report(
         name="polars",
         about=f"Polars over {size.files:,} files ({size.stored_files:,} on S3) of {ROWS_PER_FILE:,} "
@@ -83,18 +104,32 @@ def measure(size: Size) -> Report:
     )
 
 
-def _stored(root: str, size: Size) -> Iterator[Row]:
+def _local(root: str, size: Size) -> Iterator[Row | Figure]:
+    fixture = build(f"{root}/local", size.files)
+    with serving(fixture.catalog) as server:
+        served = Fixture(fixture.root, server.url)
+        yield from opened(served, size.files)
+        yield from measured(served, size.files, size.rounds)
+
+
+@contextlib.contextmanager
+def _store(root: str) -> Iterator[ObjectStore]:
+    """A store for the last part, begun before the first one: without its environment none is begun."""
     # Where every side's new processes find them, too.
     os.environ |= KEYS
     shared = Path(root, "store")
     shared.mkdir()
-    queries = [query for query in QUERIES if query.name in _ON_S3]
     with joined(shared) as store:
-        fixture = build(f"{root}/stored", size.stored_files, store)
-        with serving(fixture.catalog) as server:
-            served = Fixture(fixture.root, server.url)
-            rounds = max(size.rounds // 3, 1)
-            yield from measured(served, size.stored_files, rounds, queries=queries, place=_STORED)
+        yield store
+
+
+def _stored(root: str, size: Size, store: ObjectStore) -> Iterator[Row]:
+    queries = [query for query in QUERIES if query.name in _ON_S3]
+    fixture = build(f"{root}/stored", size.stored_files, store)
+    with serving(fixture.catalog) as server:
+        served = Fixture(fixture.root, server.url)
+        rounds = max(size.rounds // 3, 1)
+        yield from measured(served, size.stored_files, rounds, queries=queries, place=_STORED)
 
 
 # --- targets ------------------------------------------------------------------------------------

@@ -109,8 +109,14 @@ def test_a_report_says_what_was_found_and_which_targets_are_missed() -> None:
     ]
 
 
-def test_polars_is_measured_merging_and_writing_with_every_answer_checked() -> None:
+def test_polars_is_measured_merging_and_writing_with_every_answer_checked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     report = polars.measure(polars.Size(0, 0, 4_000, 20_000, 1))
+    # Each part is there when it is done, not at the end.
+    merged, written = capsys.readouterr().err.split("sinking 20,000 rows")
+    assert "merge: selective" in merged
+    assert "sink, peak memory" in written
     merges = [row for row in report.rows if row.metric.startswith("merge: ")]
     assert [row.metric for row in report.rows if row.metric == "sink"] == ["sink"]
     assert {row.checked for row in merges} == {"equal"}
