@@ -63,7 +63,7 @@ QUERIES = (
     Query("sum of a column", lambda f, n: f.select(pl.col("value").sum())),
     Query("head(10)", lambda f, n: f.head(10), any_rows=True, is_selective=True),
     Query("slice(half, 10)", lambda f, n: f.slice(n * ROWS_PER_FILE // 2, 10), any_rows=True),
-    Query("len()", lambda f, n: f.select(pl.len())),
+    Query("len()", lambda f, n: f.select(pl.len()), is_selective=True),
     Query("max of all columns", lambda f, n: f.select(pl.all().max())),
     Query(
         "group by region",

@@ -72,7 +72,9 @@ def _pushed(found: Resolution) -> Iterator[str]:
     for expr, predicate in zip(pushdown.filters, pushdown.translated, strict=True):
         said = "stays in Polars" if predicate is None else f"pushed as {dump(predicate)}"
         yield f"filter {expr}: {said}"
-    if pushdown.columns is not None:
+    if pushdown.counted is not None:
+        yield f"rows alone are wanted: {pushdown.counted:,}, by the plan; no file is opened"
+    elif pushdown.columns is not None:
         yield f"columns: {len(pushdown.columns)} of {len(found.plan.schema)}: " + ", ".join(
             pushdown.columns
         )

@@ -13,9 +13,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
+import msgspec
 import polars as pl
 
 from deltacat_sources.polars.frames import Reading, frame_of
+from deltacat_sources.polars.origin import Origin, proven_rows
 from deltacat_sources.polars.remembered import said
 from deltacat_sources.polars.types import polars_schema
 from io_core.errors import UnsupportedError
@@ -31,7 +33,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from polars.lazyframe.resolver import FilterExpr
 
-    from deltacat_sources.polars.origin import Origin
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
 
@@ -48,6 +49,8 @@ class Pushdown(NamedTuple):
         limit: Rows; None means all.
         row_limit: The part of the limit that the planner was told; None where rows are filtered or
             merged before they are counted.
+        counted: How many rows there are, where a query wants nothing else and a plan proves it: then
+            no file is opened.
     """
 
     filters: tuple[pl.Expr, ...] = ()
@@ -55,6 +58,7 @@ class Pushdown(NamedTuple):
     columns: tuple[str, ...] | None = None
     limit: int | None = None
     row_limit: int | None = None
+    counted: int | None = None
 
 
 class Resolution(NamedTuple):
@@ -130,6 +134,15 @@ class Resolver(LazyFrameResolver):
         self._merges = header.requires_merge
         if path_column is not None:
             self._schema[path_column] = pl.String()
+        self._nothing = _unused(self._schema)
+
+    def frame(self) -> pl.LazyFrame:
+        """The table's columns, lazily.
+
+        Below them the resolver has one more, of nulls: where no column is used, as by `pl.len()`, Polars
+        asks for the first one, and only this tells it from a query that wants that column.
+        """
+        return self.lazy().drop(self._nothing)
 
     # Any: what pickle takes.
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -140,8 +153,8 @@ class Resolver(LazyFrameResolver):
         return _copy, (len(_COPYING.held) - 1,)
 
     def schema(self) -> dict[str, pl.DataType]:
-        """The whole table's schema; projection comes with the query."""
-        return dict(self._schema)
+        """The whole table's schema behind the column of nulls; projection comes with the query."""
+        return {self._nothing: pl.Null(), **self._schema}
 
     def resolve_lazyframe(
         self,
@@ -157,11 +170,19 @@ class Resolver(LazyFrameResolver):
         if _is_fresh(existing_resolved_version_key):
             return None, ResolvedLazyFrameProps(version_key=existing_resolved_version_key)
         pushdown = self._pushed(projection, limit, filters, filter_columns)
+        if pushdown.counted is not None and self._noted is None:
+            found = self._nulls(pushdown.counted)
+            return found, ResolvedLazyFrameProps(version_key=self._version_key(self._header))
         predicate = conjoin(p for p in pushdown.translated if p is not None)
         plan = self._planned(pushdown, predicate)
         if self._noted is not None:
             self._noted.append(Resolution(pushdown, plan))
-        frame = frame_of(plan, self._reading(pushdown, predicate, limit))
+        if pushdown.counted is not None:
+            frame = self._nulls(pushdown.counted)
+        else:
+            frame = frame_of(plan, self._reading(pushdown, predicate, limit))
+            if projection is None or self._nothing in projection:
+                frame = frame.with_columns(pl.lit(None).alias(self._nothing))
         return frame, ResolvedLazyFrameProps(version_key=self._version_key(plan))
 
     def _pushed(
@@ -173,7 +194,8 @@ class Resolver(LazyFrameResolver):
     ) -> Pushdown:
         columns = None
         if projection is not None:
-            columns = tuple(dict.fromkeys([*projection, *filter_columns]))
+            used = dict.fromkeys([*projection, *filter_columns])
+            columns = tuple(name for name in used if name != self._nothing)
         return Pushdown(
             tuple(f.expr for f in filters),
             tuple(said(f, self._header) for f in filters),
@@ -181,6 +203,7 @@ class Resolver(LazyFrameResolver):
             limit,
             # The planner counts rows before filters and merges.
             None if filters or self._merges else limit,
+            self._counted(limit) if projection == [self._nothing] and not filters else None,
         )
 
     def _planned(self, pushdown: Pushdown, predicate: Predicate | None) -> ReadPlan:
@@ -216,6 +239,21 @@ class Resolver(LazyFrameResolver):
         found = restrict(bind(predicate, self._header.schema), frozenset(self._keys))
         return None if isinstance(found, Constant) else found
 
+    def _counted(self, limit: int | None) -> int | None:
+        """How many rows there are, at most so many, if a plan proves it without a file."""
+        scan = self._scan
+        if scan is not None and scan.predicate is not None:
+            # It stands above the frame.
+            scan = msgspec.structs.replace(scan, predicate=None)
+        rows = proven_rows(Origin(scan, self._plan))
+        return rows if rows is None or limit is None else min(rows, limit)
+
+    def _nulls(self, rows: int) -> pl.LazyFrame:
+        """So many rows of nothing, which take no memory."""
+        return pl.LazyFrame(
+            {self._nothing: pl.Series([None], dtype=pl.Null).new_from_index(0, rows)}
+        )
+
     def _version_key(self, plan: ReadPlan) -> str | None:
         """What Polars hands back when the frame is collected again: until when it may be reused."""
         if self._scan is None:
@@ -225,6 +263,13 @@ class Resolver(LazyFrameResolver):
             return "0"
         expires_at = plan.header.expires_at
         return str(_ALWAYS if expires_at is None else expires_at)
+
+
+def _unused(schema: dict[str, pl.DataType]) -> str:
+    name = "rows"
+    while name in schema:
+        name += "_"
+    return name
 
 
 # The end of the clock's range.

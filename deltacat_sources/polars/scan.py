@@ -169,7 +169,7 @@ def _framed(
 ) -> pl.LazyFrame:
     origin, header, own = opened
     _check_added(header.schema, row_index_name, include_file_paths)
-    frame = Resolver(origin, header, path_column=include_file_paths).lazy()
+    frame = Resolver(origin, header, path_column=include_file_paths).frame()
     if own is not None:
         frame = frame.filter(from_predicate(bind(own, header.schema), header.schema))
     if columns is not None:
