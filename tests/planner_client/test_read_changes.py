@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from io_core.errors import DeltaCATError, NotFoundError
+from io_core.sink import write_files
 from planner_client import Client
 
 if TYPE_CHECKING:
@@ -223,3 +225,23 @@ def test_changes_are_the_rows_written_since_that_are_left(
         # What was there at every snapshot since is no change.
         stayed = before.intersection(*(later for _, later in history[at:]))
         assert shown(client, snapshot) == sorted(there - stayed)
+
+
+@pytest.mark.parametrize(
+    ("named", "is_change"), [("own", False), ("other", True), ("/nowhere.parquet", True)]
+)
+def test_a_commit_says_itself_which_files_its_rows_are_from(
+    client: Client, named: str, is_change: bool
+) -> None:
+    seen = write(client, 1, 2)
+    (own,) = client.catalog.plan(**WHERE).paths
+    client.catalog.write(pa.table({"id": [1]}), namespace="ns", table="other")
+    (other,) = client.catalog.plan(namespace="ns", table="other").paths
+    origin = {"own": own, "other": other}.get(named, named)
+    with client.catalog.stage(**WHERE, mode="replace") as session:
+        rows = pa.table({"id": pa.array([2], pa.int64()), "p": ["a"]})
+        (entry,) = write_files(session, rows, 10)
+        params = {"rewritten_from": [origin]}
+        session.commit([msgspec.structs.replace(entry, entry_params=params)])
+    assert shown(client, seen) == ([2] if is_change else [])
+    assert client.catalog.read(**WHERE).column("id").to_pylist() == [2]
