@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["RememberedPlans"]
 
 _MOST_PLANS = 64
-_MOST_FILES = 1_000
+_MOST_BYTES = 32 * 2**20
+# One that takes more of it is not kept: it would be all there is.
+_LARGEST_PART = 4
 
 
 class RememberedPlans:
@@ -28,7 +30,7 @@ class RememberedPlans:
     """
 
     def __init__(self) -> None:
-        self._plans: dict[bytes, ReadPlan] = {}
+        self._plans: dict[bytes, _Kept] = {}
 
     def of(self, request: PlanRequest, ask: Callable[[PlanRequest], ReadPlan]) -> ReadPlan:
         """The answer to a question, asked where it is not known.
@@ -42,13 +44,30 @@ class RememberedPlans:
         question = msgspec.json.encode(request)
         # Taken out and put back: the oldest stand first.
         known = self._plans.pop(question, None)
-        if known is None or not _is_promised(known):
-            known = ask(request)
-        if _is_promised(known) and _is_plain(known):
+        if known is not None and _is_promised(known.plan):
             self._plans[question] = known
-        for oldest in list(self._plans)[:-_MOST_PLANS]:
-            self._plans.pop(oldest, None)
-        return known
+            return known.plan
+        plan = ask(request)
+        found = _Kept(plan, plan.files.nbytes)
+        if found.size <= _MOST_BYTES // _LARGEST_PART and _is_promised(plan) and _is_plain(plan):
+            self._plans[question] = found
+            self._trim()
+        return plan
+
+    def _trim(self) -> None:
+        """Let the oldest go, so that they are few and small together."""
+        size = 0
+        for count, (question, kept) in enumerate(reversed(list(self._plans.items())), start=1):
+            size += kept.size
+            if count > _MOST_PLANS or size > _MOST_BYTES:
+                self._plans.pop(question, None)
+
+
+class _Kept(NamedTuple):
+    """A plan, and how many bytes its files take."""
+
+    plan: ReadPlan
+    size: int
 
 
 def _is_promised(plan: ReadPlan) -> bool:
@@ -57,9 +76,5 @@ def _is_promised(plan: ReadPlan) -> bool:
 
 
 def _is_plain(plan: ReadPlan) -> bool:
-    return (
-        plan.files.num_rows <= _MOST_FILES
-        and not plan.requires_merge
-        and not plan.credentials
-        and not plan.header.storage_bindings
-    )
+    stored = plan.credentials or plan.header.storage_bindings
+    return not plan.requires_merge and not stored

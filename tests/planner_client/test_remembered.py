@@ -13,7 +13,7 @@ from io_core.model import TableRef
 from io_core.plan import ReadPlan
 from io_core.predicate import Compare
 from io_core.scan import Scan
-from planner_client import Client
+from planner_client import Client, remembered
 from planner_client.protocol.plans import PlanRequest
 from planner_client.remembered import RememberedPlans
 
@@ -105,3 +105,24 @@ def test_few_plans_are_remembered_and_the_latest_ones(client: Client) -> None:
     for snapshot in [*range(1, 66), 2, 65, 1]:
         plans.of(msgspec.structs.replace(ASKED, snapshot=snapshot), ask)
     assert asked == [*range(1, 66), 1]
+
+
+def test_plans_are_remembered_that_are_small_together(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, asked = client.catalog.plan(**WHERE), []
+    size = plan.files.nbytes
+
+    def ask(request: PlanRequest) -> ReadPlan:
+        asked.append(request.snapshot)
+        return plan
+
+    plans = RememberedPlans()
+    monkeypatch.setattr(remembered, "_MOST_BYTES", 5 * size)
+    for snapshot in [*range(1, 7), 6, 2, 1]:
+        plans.of(msgspec.structs.replace(ASKED, snapshot=snapshot), ask)
+    assert asked == [*range(1, 7), 1]
+    monkeypatch.setattr(remembered, "_MOST_BYTES", 3 * size)
+    for _ in range(2):
+        plans.of(msgspec.structs.replace(ASKED, snapshot=9), ask)
+    assert asked == [*range(1, 7), 1, 9, 9]
