@@ -36,7 +36,7 @@ __all__ = [
 OF_DELTA = ("partition_id", "stream_position", "delta_type", "delete_columns")
 # What a file's text has besides its path, size and rows.
 _SHARED = ("content_type", "content_encoding", "schema_id", "sort_scheme_id")
-_NO_FILES = b'"files":[]'
+_NO_FILES = '"files":[]'
 _PATH = b'{"path":""'
 _QUOTE, _BACKSLASH, _FIRST_PLAIN = 0x22, 0x5C, 0x20
 
@@ -55,9 +55,12 @@ def delta_starts(files: pa.Table) -> list[int]:
     """Where the files of each delta and partition begin, which stand together."""
     if not files.num_rows:
         return []
-    ends = [
-        pc.run_end_encode(files.column(name).combine_chunks()).run_ends.to_numpy()
-        for name in OF_DELTA
+    ends = [np.array([files.num_rows])]
+    ends += [
+        pc.run_end_encode(column.combine_chunks()).run_ends.to_numpy()
+        for column in map(files.column, OF_DELTA)
+        # What is null throughout divides nothing.
+        if column.null_count < len(column)
     ]
     return [0, *np.unique(np.concatenate(ends))[:-1].tolist()]
 
@@ -103,21 +106,21 @@ def tasks_to_json(plan: ReadPlan, heads: Sequence[ScanTask], starts: Sequence[in
         heads: Its tasks, without files.
         starts: Where the files of each begin.
     """
-    texts = _file_texts(plan)
+    # Inside of a text quotes are escaped: each task has these bytes once.
+    *around, end = msgspec.json.encode(heads).decode().split(_NO_FILES)
+    before = [","] * plan.files.num_rows
+    for start, text in zip(starts, around, strict=True):
+        before[start] = f'{"]" if start else ""}{text}"files":['
+    texts = _file_texts(plan, before)
     if texts is None:
         return msgspec.json.encode(plan.scan_tasks)
-    grouped = pa.ListArray.from_arrays(pa.array([*starts, len(texts)], pa.int32()), texts)
-    lists = pc.binary_join(grouped, ",").cast(pa.binary()).to_pylist()
-    # Inside of a text quotes are escaped: each task has these bytes once.
-    around = msgspec.json.encode(heads).split(_NO_FILES)
-    parts = [around[0]]
-    for files, after in zip(lists, around[1:], strict=True):
-        parts += (b'"files":[', files, b"]", after)
-    return b"".join(parts)
+    # Texts that Arrow makes stand one behind the other.
+    written = texts.buffers()[2] if starts else b""
+    return b"".join((written, b"]" if starts else b"", end.encode()))
 
 
-def _file_texts(plan: ReadPlan) -> pa.Array | None:
-    """Each file's JSON; None where they differ in more than path, size and rows."""
+def _file_texts(plan: ReadPlan, before: list[str]) -> pa.Array | None:
+    """Each file's JSON, and what is before it; None where they differ in more than path, size and rows."""
     files = plan.files
     shared = {name: constant(files.column(name)) for name in (*_SHARED, "deletes")}
     several = plan.header.storage_bindings or any(n.startswith("min:") for n in files.column_names)
@@ -133,7 +136,8 @@ def _file_texts(plan: ReadPlan) -> pa.Array | None:
     between = ('{"path":"', '","record_count":', ',"content_length":', rest, "")
     opening, before_rows, before_size, closing, nothing = (pa.scalar(text) for text in between)
     return pc.binary_join_element_wise(
-        opening, paths, before_rows, rows, before_size, size, closing, nothing
+        *(pa.array(before, pa.string()), opening, paths, before_rows, rows, before_size),
+        *(size, closing, nothing),
     )
 
 

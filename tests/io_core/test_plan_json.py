@@ -97,3 +97,8 @@ def test_a_constant_column_is_told_from_others() -> None:
     assert constant(pa.chunked_array([[None, None]], pa.string())) == (None,)
     assert constant(pa.chunked_array([[1, None]])) is None
     assert constant(pa.chunked_array([["a", "b"]])) is None
+
+
+def test_what_no_file_has_divides_no_tasks() -> None:
+    unknown = dict.fromkeys(("partition_id", "stream_position", "delta_type", "delete_columns"))
+    assert delta_starts(plan_of([unknown, unknown]).files) == [0]
