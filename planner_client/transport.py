@@ -36,6 +36,8 @@ __all__ = ["HttpTransport", "InProcessTransport", "LateTransport", "Transport"]
 
 Res = TypeVar("Res")
 
+# To look the release up takes as long as all else that a client's making does.
+_AGENT = f"deltacat-sources/{installed_version('deltacat-sources')}"
 ATTEMPTS = 4
 _BACKOFF_S = 0.5
 _BACKOFF_CAP_S = 8.0
@@ -178,7 +180,6 @@ class HttpTransport:
         self._follow_redirects = follow_redirects
         self._sleep = sleep
         self._clock = clock
-        self._agent = f"deltacat-sources/{installed_version('deltacat-sources')}"
         # Those that no call uses. Not one per thread: engines ask from new threads.
         self._idle: deque[_Held] = deque()
         # In use or not: closing means them all.
@@ -262,7 +263,7 @@ class HttpTransport:
         if isinstance(self._verify, str) and not os.path.exists(self._verify):
             raise DataFileError(f"verify_ssl is {self._verify!r}, where no certificate is")
         session = requests.Session()
-        session.headers["User-Agent"] = self._agent
+        session.headers["User-Agent"] = _AGENT
         session.headers.update(self._headers)
         # Asked once: for every request it would cost a third of it. And a .netrc would take the
         # place of the token.
