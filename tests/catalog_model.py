@@ -19,9 +19,12 @@ from io_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-__all__ = ["File", "Row", "Snapshot", "Staged", "State", "Table", "applied"]
+    from io_core.model import WriteSession
+    from planner_client.transaction import Transaction
+
+__all__ = ["File", "Row", "Session", "Snapshot", "Staged", "State", "Table", "Txn", "applied"]
 
 Row = tuple[int, int, int]
 CREATING = ("auto", "create")
@@ -40,14 +43,15 @@ class File(NamedTuple):
 class Table:
     """A table: merged by `k` where it is keyed, divided by `p` where it is parted.
 
-    `columns` are those that were added, each with a mark of its own, so that one that is added
-    again under its old name is another column.
+    `columns` are those that were added, each with a mark of its own; `known` are the names that it
+    ever had for one: none is given to a second.
     """
 
     uid: int
     keyed: bool
     parted: bool
     columns: tuple[tuple[str, int], ...] = ()
+    known: frozenset[str] = frozenset()
     properties: dict[str, int] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
 
@@ -126,6 +130,11 @@ class State:
         """A table whatever it is called."""
         return next((t for t in self.tables().values() if t.uid == uid), None)
 
+    def forget(self, uids: Collection[int]) -> None:
+        """Be as if tables had never been."""
+        for namespace in self.namespaces.values():
+            namespace.tables = {n: t for n, t in namespace.tables.items() if t.uid not in uids}
+
     # --- operations -------------------------------------------------------------------------------
 
     def create_namespace(self, namespace: str) -> None:
@@ -177,9 +186,17 @@ class State:
     def add_column(self, namespace: str, table: str, column: str, mark: int) -> None:
         """Add a column, which is null in all rows."""
         found = self.table(namespace, table)
-        if column in dict(found.columns):
+        if column in found.known:
             raise SchemaValidationError(column)
+        found.known |= {column}
         found.columns = (*found.columns, (column, mark))
+
+    def remove_column(self, namespace: str, table: str, column: str) -> None:
+        """Remove a column that was added."""
+        found = self.table(namespace, table)
+        if column not in dict(found.columns):
+            raise SchemaValidationError(column)
+        found.columns = tuple(c for c in found.columns if c[0] != column)
 
     def describe_table(self, namespace: str, table: str, mark: int) -> None:
         """Set a property."""
@@ -244,6 +261,32 @@ class Snapshot(NamedTuple):
     seq: int
     time_ns: int
     state: State
+
+
+class Session:
+    """An open write session of the planner's, and what the model has of it."""
+
+    def __init__(self, session: WriteSession, staged: Staged, base: int, expires_ns: int) -> None:
+        self.session = session
+        self.staged = staged
+        self.base = base
+        self.expires_ns = expires_ns
+
+
+class Txn:
+    """A running transaction, and what the model has of it."""
+
+    def __init__(self, handle: Transaction, base: Snapshot, expires_ns: int) -> None:
+        self.id = handle.transaction_id
+        self.base = base
+        self.is_historic = handle.as_of is not None
+        self.operations: list[tuple[str, dict[str, Any]]] = []
+        self.expires_ns = expires_ns
+
+    @property
+    def state(self) -> State:
+        """What it sees."""
+        return applied(self.base.state, *self.operations)
 
 
 def applied(state: State, *operations: Operation) -> State:

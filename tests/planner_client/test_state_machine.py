@@ -35,7 +35,7 @@ from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from planner_client.transport import InProcessTransport
-from tests.catalog_model import File, Row, Snapshot, Staged, State, Table, applied
+from tests.catalog_model import File, Row, Session, Snapshot, State, Table, Txn, applied
 from tests.linked_files import Pool
 from tests.memory import in_memory
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from io_core.model import WriteEntry, WriteSession
+    from io_core.model import WriteEntry
     from io_core.plan import ReadPlan
     from planner_client.transaction import Transaction
 
@@ -60,13 +60,13 @@ tables = st.sampled_from(["a", "b"])
 wheres = st.just(("x", "a")) | st.tuples(names, tables)
 # What each operation of the catalog takes besides its place.
 changes = st.one_of(
-    st.tuples(st.sampled_from(["create_namespace", "drop_namespace", "describe_namespace"])),
+    st.tuples(st.sampled_from(["create_namespace", "describe_namespace"])),
+    st.tuples(st.sampled_from(["drop_namespace", "drop_table"]), st.booleans()),
     st.tuples(st.just("rename_namespace"), names),
     st.tuples(st.just("create_table"), st.booleans(), st.booleans()),
     st.tuples(st.just("rename_table"), wheres),
-    st.tuples(st.just("drop_table")),
     st.tuples(st.just("describe_table")),
-    st.tuples(st.just("add_column"), st.sampled_from(["c", "d"])),
+    st.tuples(st.sampled_from(["add_column", "remove_column"]), st.sampled_from("cdef")),
 )
 # Which of the modes that fit the table, or which one at all.
 picks = st.integers(0, 3) | st.sampled_from(
@@ -74,32 +74,6 @@ picks = st.integers(0, 3) | st.sampled_from(
 )
 rows = st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
 kinds = st.tuples(st.booleans(), st.booleans())
-
-
-class Session:
-    """An open write session of the planner's, and what the model has of it."""
-
-    def __init__(self, session: WriteSession, staged: Staged, base: int, expires_ns: int) -> None:
-        self.session = session
-        self.staged = staged
-        self.base = base
-        self.expires_ns = expires_ns
-
-
-class Txn:
-    """A running transaction, and what the model has of it."""
-
-    def __init__(self, handle: Transaction, base: Snapshot, expires_ns: int) -> None:
-        self.id = handle.transaction_id
-        self.base = base
-        self.is_historic = handle.as_of is not None
-        self.operations: list[tuple[str, dict[str, Any]]] = []
-        self.expires_ns = expires_ns
-
-    @property
-    def state(self) -> State:
-        """What it sees."""
-        return applied(self.base.state, *self.operations)
 
 
 # Any: the call's arguments and its answer.
@@ -251,8 +225,21 @@ class Machine(RuleBasedStateMachine):
     def change(self, by: int, where: tuple[str, str], change: tuple[Any, ...], index: int) -> None:
         client = self.clients[by]
         txn, handle = self.running(index, client)
+        if change[0].startswith("drop") and self.txns:
+            # Transactions lose what is purged from the snapshot that they began at: see the conflicts.
+            change = (change[0], False)
         operation, call = self.operation(client, where, change)
-        self.attempt(lambda: call(transaction=handle), txn, operation)
+        before = self.latest.state
+        done = self.attempt(lambda: call(transaction=handle), txn, operation)
+        if done is not None and change[0].startswith("drop") and change[1]:
+            self.forget(before, where, whole=change[0] == "drop_namespace")
+
+    def forget(self, before: State, where: tuple[str, str], *, whole: bool) -> None:
+        """What was purged is in no earlier snapshot either, whatever it was called there."""
+        found = before.tables().items()
+        gone = {t.uid for at, t in found if at == where or (whole and at[0] == where[0])}
+        for then in self.past:
+            then.state.forget(gone)
 
     def operation(
         self, client: Catalog, where: tuple[str, str], change: tuple[Any, ...]
@@ -263,9 +250,12 @@ class Machine(RuleBasedStateMachine):
         namespace: dict[str, Any] = {"namespace": where[0]}
         table: dict[str, Any] = {**namespace, "table": where[1]}
         own: dict[str, Any] = {}
+        # Any: each has arguments of its own.
+        call: Callable[..., Any]
         match name:
-            case "create_namespace" | "drop_namespace":
-                call, sent, held = getattr(client, name), namespace, namespace
+            case "create_namespace" | "drop_namespace" | "drop_table":
+                sent = held = table if name == "drop_table" else namespace
+                call, own = getattr(client, name), {"purge": rest[0]} if rest else {}
             case "describe_namespace":
                 call, sent, held = client.alter_namespace, namespace, namespace | {"mark": mark}
                 own = {"properties": {"mark": mark}}
@@ -282,16 +272,18 @@ class Machine(RuleBasedStateMachine):
             case "rename_table":
                 call, sent, held = client.rename_table, table, table | {"to": rest[0]}
                 own = {"new_name": rest[0][1], "new_namespace": rest[0][0]}
-            case "drop_table":
-                call, sent, held = client.drop_table, table, table
             case "describe_table":
                 call, sent, held = client.alter_table, table, table | {"mark": mark}
                 own = {"table_properties": {"mark": mark}}
             case _:
-                call, sent = client.alter_table, table
-                held = table | {"column": rest[0], "mark": mark}
-                add = {"op": "add", "field": {"name": rest[0], "type": "int64"}}
-                own = {"schema_updates": {"operations": [add]}}
+                call, sent, held = client.alter_table, table, table | {"column": rest[0]}
+                update = {"op": "remove", "field_locator": rest[0]}
+                if name == "add_column":
+                    held |= {"mark": mark}
+                    update = {"op": "add", "field": {"name": rest[0], "type": "int64"}}
+                own = {
+                    "schema_updates": {"operations": [update], "allow_incompatible_changes": True}
+                }
         return (name, held), lambda **more: call(**sent, **own, **more)
 
     @rule(by=who, where=wheres, truncate=st.booleans(), index=st.integers(0, 20))
