@@ -23,7 +23,7 @@ from io_core.errors import PredicateError, nearest
 from io_core.literal import Located, dump_literal, kind_of, load_array, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "FLIPPED",
@@ -48,6 +48,7 @@ __all__ = [
     "dump",
     "negate",
     "parse",
+    "renamed",
     "restrict",
 ]
 
@@ -373,6 +374,18 @@ def columns_of(predicate: Predicate | None) -> frozenset[str]:
         case Not(child):
             return columns_of(child)
     return frozenset({predicate.column})
+
+
+def renamed(predicate: Predicate, name: Callable[[str], str]) -> Predicate:
+    """The same said of columns of other names."""
+    match predicate:
+        case Constant():
+            return predicate
+        case And(children) | Or(children):
+            return type(predicate)(tuple(renamed(child, name) for child in children))
+        case Not(child):
+            return Not(renamed(child, name))
+    return msgspec.structs.replace(predicate, column=name(predicate.column))
 
 
 def restrict(predicate: Predicate, columns: frozenset[str]) -> Predicate:

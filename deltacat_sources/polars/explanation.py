@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow.compute as pc
 
+from deltacat_sources.polars.names import said_above
 from io_core import deletes
 from io_core.predicate import dump
 
@@ -71,7 +72,7 @@ def _pushed(found: Resolution) -> Iterator[str]:
     pushdown = found.pushdown
     for expr, predicate in zip(pushdown.filters, pushdown.translated, strict=True):
         said = "stays in Polars" if predicate is None else f"pushed as {dump(predicate)}"
-        yield f"filter {expr}: {said}"
+        yield f"filter {said_above(str(expr))}: {said}"
     if pushdown.counted is not None:
         yield f"rows alone are wanted: {pushdown.counted:,}, by the plan; no file is opened"
     elif pushdown.columns is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
-from deltacat_sources.polars.predicate import translate
+from deltacat_sources.polars.names import translated
 from io_core.predicate import admissible
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def said(found: FilterExpr, header: ReadPlan) -> Predicate | None:
     """What a filter says to the planner; None where it says nothing.
 
     Args:
-        found: As Polars delivered it.
+        found: As Polars delivered it, of the names below the frame.
         header: The table's.
     """
     schema, serialized = header.schema, header.header.schema_serialized
@@ -46,7 +46,7 @@ def said(found: FilterExpr, header: ReadPlan) -> Predicate | None:
         key = (written, serialized) if len(written) <= _LARGEST_SAID else None
     if key is not None and key in _SAID:
         return _SAID[key]
-    predicate = admissible([translate(found.expr, schema)], schema)
+    predicate = admissible([translated(found.expr, schema)], schema)
     if key is not None:
         if len(_SAID) >= _MOST_SAID:
             _SAID.clear()

@@ -17,6 +17,7 @@ import msgspec
 import polars as pl
 
 from deltacat_sources.polars.frames import Reading, frame_of
+from deltacat_sources.polars.names import ROWS, below, lowered, raised, shown
 from deltacat_sources.polars.origin import Origin, proven_rows
 from deltacat_sources.polars.remembered import said
 from deltacat_sources.polars.types import polars_schema
@@ -134,7 +135,6 @@ class Resolver(LazyFrameResolver):
         self._merges = header.requires_merge
         if path_column is not None:
             self._schema[path_column] = pl.String()
-        self._nothing = _unused(self._schema)
 
     def frame(self) -> pl.LazyFrame:
         """The table's columns, lazily.
@@ -142,7 +142,7 @@ class Resolver(LazyFrameResolver):
         Below them the resolver has one more, of nulls: where no column is used, as by `pl.len()`, Polars
         asks for the first one, and only this tells it from a query that wants that column.
         """
-        return self.lazy().drop(self._nothing)
+        return raised(self.lazy(), self._schema)
 
     # Any: what pickle takes.
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -154,7 +154,7 @@ class Resolver(LazyFrameResolver):
 
     def schema(self) -> dict[str, pl.DataType]:
         """The whole table's schema behind the column of nulls; projection comes with the query."""
-        return {self._nothing: pl.Null(), **self._schema}
+        return {ROWS: pl.Null(), **{below(name): dtype for name, dtype in self._schema.items()}}
 
     def resolve_lazyframe(
         self,
@@ -171,18 +171,21 @@ class Resolver(LazyFrameResolver):
             return None, ResolvedLazyFrameProps(version_key=existing_resolved_version_key)
         pushdown = self._pushed(projection, limit, filters, filter_columns)
         if pushdown.counted is not None and self._noted is None:
-            found = self._nulls(pushdown.counted)
+            found = _nulls(pushdown.counted)
             return found, ResolvedLazyFrameProps(version_key=self._version_key(self._header))
         predicate = conjoin(p for p in pushdown.translated if p is not None)
         plan = self._planned(pushdown, predicate)
         if self._noted is not None:
             self._noted.append(Resolution(pushdown, plan))
         if pushdown.counted is not None:
-            frame = self._nulls(pushdown.counted)
+            frame = _nulls(pushdown.counted)
         else:
-            frame = frame_of(plan, self._reading(pushdown, predicate, limit))
-            if projection is None or self._nothing in projection:
-                frame = frame.with_columns(pl.lit(None).alias(self._nothing))
+            names = self._schema if pushdown.columns is None else pushdown.columns
+            frame = lowered(
+                frame_of(plan, self._reading(pushdown, predicate, limit)),
+                names,
+                with_rows=projection is None or ROWS in projection,
+            )
         return frame, ResolvedLazyFrameProps(version_key=self._version_key(plan))
 
     def _pushed(
@@ -195,7 +198,7 @@ class Resolver(LazyFrameResolver):
         columns = None
         if projection is not None:
             used = dict.fromkeys([*projection, *filter_columns])
-            columns = tuple(name for name in used if name != self._nothing)
+            columns = tuple(shown(name) for name in used if name != ROWS)
         return Pushdown(
             tuple(f.expr for f in filters),
             tuple(said(f, self._header) for f in filters),
@@ -203,7 +206,7 @@ class Resolver(LazyFrameResolver):
             limit,
             # The planner counts rows before filters and merges.
             None if filters or self._merges else limit,
-            self._counted(limit) if projection == [self._nothing] and not filters else None,
+            self._counted(limit) if projection == [ROWS] and not filters else None,
         )
 
     def _planned(self, pushdown: Pushdown, predicate: Predicate | None) -> ReadPlan:
@@ -248,12 +251,6 @@ class Resolver(LazyFrameResolver):
         rows = proven_rows(Origin(scan, self._plan))
         return rows if rows is None or limit is None else min(rows, limit)
 
-    def _nulls(self, rows: int) -> pl.LazyFrame:
-        """So many rows of nothing, which take no memory."""
-        return pl.LazyFrame(
-            {self._nothing: pl.Series([None], dtype=pl.Null).new_from_index(0, rows)}
-        )
-
     def _version_key(self, plan: ReadPlan) -> str | None:
         """What Polars hands back when the frame is collected again: until when it may be reused."""
         if self._scan is None:
@@ -265,11 +262,9 @@ class Resolver(LazyFrameResolver):
         return str(_ALWAYS if expires_at is None else expires_at)
 
 
-def _unused(schema: dict[str, pl.DataType]) -> str:
-    name = "rows"
-    while name in schema:
-        name += "_"
-    return name
+def _nulls(rows: int) -> pl.LazyFrame:
+    """So many rows of nothing, which take no memory."""
+    return pl.LazyFrame({ROWS: pl.Series([None], dtype=pl.Null).new_from_index(0, rows)})
 
 
 # The end of the clock's range.

@@ -155,7 +155,7 @@ def test_an_explanation_says_what_was_pushed_and_what_stayed(client: Client) -> 
     assert isinstance(found, Explanation)
     text = str(found)
     assert "pushed as {'gte': ['id', 20]}" in text
-    assert "stays in Polars" in text
+    assert 'filter [([(col("x")) % (2.0)]) == (0.0)]: stays in Polars' in text
     assert "columns: 2 of 2" in text
     assert "in the table: 4 files" in text
     assert "(-2 files)" in text
@@ -164,6 +164,11 @@ def test_an_explanation_says_what_was_pushed_and_what_stayed(client: Client) -> 
     picture = found._repr_html_()
     assert "<svg" in picture
     assert "to read" in picture
+
+
+def test_an_explanation_calls_columns_as_the_frame_does(client: Client) -> None:
+    asked = scan_deltacat("ns.t", planner=client).filter(pl.col("id").is_in([3, 4]))
+    assert 'filter col("id").is_in([[3, 4]]): pushed' in str(DeltaCatFrame(asked).explain())
 
 
 def test_a_notebook_shows_an_explanation_as_a_picture(client: Client) -> None:
