@@ -21,9 +21,11 @@ from io_core.errors import (
     RequestRejectedError,
 )
 from planner_client.protocol import ENDPOINTS
+from planner_client.protocol.tables import AlterTable
 from planner_client.protocol.transactions import TransactionInfo
 from planner_client.protocol.writes import StageRequest
 from planner_client.server import sessions, writes
+from planner_client.server.catalog import find_version
 from planner_client.server.conflicts import blocking
 from planner_client.server.leases import check_retained
 from planner_client.server.store import View, Write, latest
@@ -263,12 +265,26 @@ def _run(
         body = msgspec.msgpack.encode(prepared)
         kept = msgspec.structs.replace(prepared.kept, session=session)
         return _Ran(session, "attach", body, kept)
-    result = planner.handler(endpoint.name)(planner, request, write)
     # What it is to do again, on its own: outside of the transaction and under no operation.
     plain = msgspec.structs.replace(
-        request, transaction_id=None, transaction_version=None, operation_id=None
+        _settled(write.view, request),
+        transaction_id=None,
+        transaction_version=None,
+        operation_id=None,
     )
+    result = planner.handler(endpoint.name)(planner, request, write)
     return _Ran(result, endpoint.name, msgspec.msgpack.encode(plain))
+
+
+# Any: every endpoint has its own request.
+def _settled(view: View, request: Any) -> Any:
+    """A request that names the table version which it means now: another may be active by the commit."""
+    if isinstance(request, AlterTable) and request.table_version is None:
+        # Without an active version it may still change what all versions share.
+        with contextlib.suppress(NotFoundError):
+            version = find_version(view, request.namespace, request.table, None)
+            return msgspec.structs.replace(request, table_version=version.version)
+    return request
 
 
 # Any: the ledger's values.

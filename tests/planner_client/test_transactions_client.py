@@ -151,6 +151,23 @@ def test_a_transaction_does_not_see_what_others_commit_meanwhile(
     assert xs(client, where) == [1, 2, 3, 9]
 
 
+def test_a_change_stays_with_the_version_that_the_transaction_saw(
+    client: Client, other: Client, where: dict[str, Any]
+) -> None:
+    two = {**where, "table_version": "2"}
+    made = {"lifecycle_state": "unreleased", "schema": pa.schema([("x", pa.int64())])}
+    client.catalog.create_table(**two, **made)
+    add = {"operations": [{"op": "add", "field": {"name": "y", "type": "int64"}}]}
+    with client.transaction():
+        client.catalog.alter_table(**where, schema_updates=add)
+        other.catalog.alter_table(**two, lifecycle_state="active")
+    found = {
+        v: [f.name for f in client.catalog.describe_table(**where, table_version=v).schema or ()]
+        for v in ("1", "2")
+    }
+    assert found == {"1": ["x", "y"], "2": ["x"]}
+
+
 def test_the_loser_of_a_race_is_told_and_nothing_of_it_is_visible(
     client: Client, other: Client, where: dict[str, Any], ns: str
 ) -> None:
