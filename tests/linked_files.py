@@ -9,6 +9,7 @@ import pyarrow as pa
 from io_core.formats.parquet import entry_of, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from io_core.model import WriteEntry
@@ -27,13 +28,16 @@ class Pool:
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder = folder
         self._schema = schema
-        self._entries: dict[tuple[int, ...], WriteEntry] = {}
+        self._entries: dict[tuple[tuple[str, int | None], ...], WriteEntry] = {}
 
-    def entry(self, row: tuple[int, ...]) -> WriteEntry:
-        """A file of this row; of one number alone it is a key to delete."""
-        if row not in self._entries:
-            schema = pa.schema(list(self._schema)[: len(row)])
-            path = str(self._folder / f"{'-'.join(map(str, row))}.parquet")
-            write(pa.table([[value] for value in row], schema=schema), path)
-            self._entries[row] = entry_of(path, schema)
-        return self._entries[row]
+    def entry(self, row: tuple[int | None, ...], names: Sequence[str]) -> WriteEntry:
+        """A file of this row, whose columns may have other names; of one number a key to delete."""
+        held = tuple(zip(names, row, strict=False))
+        if held not in self._entries:
+            schema = pa.schema(
+                [f.with_name(name) for f, (name, _) in zip(self._schema, held, strict=False)]
+            )
+            path = str(self._folder / f"{'-'.join(f'{n}{v}' for n, v in held)}.parquet")
+            write(pa.table([[value] for _, value in held], schema=schema), path)
+            self._entries[held] = entry_of(path, schema)
+        return self._entries[held]

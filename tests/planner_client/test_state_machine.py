@@ -8,7 +8,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,10 +23,11 @@ from hypothesis.stateful import (
 from io_core.errors import (
     ConcurrentModificationError,
     DeltaCATError,
+    NotFoundError,
     RequestRejectedError,
     TransactionError,
 )
-from io_core.schema import assign_field_ids, encode_schema
+from io_core.schema import encode_schema
 from planner_client.catalog import Catalog
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.server import segments
@@ -35,7 +35,19 @@ from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
 from planner_client.transport import InProcessTransport
-from tests.catalog_model import File, Row, Session, Snapshot, State, Table, Txn, applied
+from tests.catalog_changes import (
+    KEYED,
+    SCHEMA,
+    SCHEME,
+    Where,
+    alterations,
+    asked,
+    changes,
+    lifecycles,
+    wheres,
+)
+from tests.catalog_checks import Checks, each_version
+from tests.catalog_model import File, Row, Session, Snapshot, State, Txn, V, applied
 from tests.linked_files import Pool
 from tests.memory import in_memory
 
@@ -44,30 +56,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from io_core.model import WriteEntry
-    from io_core.plan import ReadPlan
     from planner_client.transaction import Transaction
 
 HOUR_NS = 3600 * 10**9
 STEPS = 40
-SCHEMA = assign_field_ids(pa.schema([(name, pa.int64()) for name in ("k", "p", "v")]))
-KEYED = assign_field_ids(SCHEMA, ["k"])
-SCHEME = {"keys": [{"key": ["p"]}]}
 
 who = st.integers(0, 1)
-names = st.sampled_from(["x", "y"])
-tables = st.sampled_from(["a", "b"])
-# Most happens to one table.
-wheres = st.just(("x", "a")) | st.tuples(names, tables)
-# What each operation of the catalog takes besides its place.
-changes = st.one_of(
-    st.tuples(st.sampled_from(["create_namespace", "describe_namespace"])),
-    st.tuples(st.sampled_from(["drop_namespace", "drop_table"]), st.booleans()),
-    st.tuples(st.just("rename_namespace"), names),
-    st.tuples(st.just("create_table"), st.booleans(), st.booleans()),
-    st.tuples(st.just("rename_table"), wheres),
-    st.tuples(st.just("describe_table")),
-    st.tuples(st.sampled_from(["add_column", "remove_column"]), st.sampled_from("cdef")),
-)
 # Which of the modes that fit the table, or which one at all.
 picks = st.integers(0, 3) | st.sampled_from(
     ["auto", "create", "merge", "delete", "add", "append", "replace", "replace_partition"]
@@ -102,14 +96,17 @@ class Machine(RuleBasedStateMachine):
         self.horizon = 0
         self.sessions: dict[str, Session] = {}
         self.txns: dict[str, Txn] = {}
-        self.files: dict[str, frozenset[str]] = {}
+        self.checks = Checks()
         self.planners = [self.open(), self.open()]
         self.clients = [Catalog(InProcessTransport(p), None) for p in self.planners]
 
-    @initialize(keyed=st.booleans(), parted=st.booleans())
-    def begin_with_a_table(self, *, keyed: bool, parted: bool) -> None:
-        self.change(0, ("x", "a"), ("create_namespace",), 9)
-        self.change(0, ("x", "a"), ("create_table", keyed, parted), 9)
+    @initialize(first=kinds, second=kinds, lifecycle=lifecycles)
+    def begin_with_a_table(
+        self, first: tuple[bool, bool], second: tuple[bool, bool], lifecycle: str
+    ) -> None:
+        self.change(0, Where("x", "a"), ("create_namespace",), 9)
+        self.change(0, Where("x", "a"), ("create_table", *first, "active"), 9)
+        self.change(0, Where("x", "a", "2"), ("create_table", *second, lifecycle), 9)
 
     def open(self) -> EmbeddedPlanner:
         return EmbeddedPlanner(self.root, clock_ns=self.tick)
@@ -169,136 +166,59 @@ class Machine(RuleBasedStateMachine):
             return None, None
         return found[index], client.get_transaction(found[index].id)
 
-    def check_plan(self, plan: ReadPlan, table: Table) -> None:
-        """The plan lists the table's files, each once, in order."""
-        values: list[int | None] = [None] * len(plan.paths)
-        if table.parted and plan.paths:
-            values = plan.column("partition:0")
-        order = {
-            value: [p for p, v in zip(plan.paths, values, strict=True) if v == value]
-            for value in values
-        }
-        wanted: dict[int | None, list[str]] = {}
-        for file in table.files:
-            wanted.setdefault(table.partition(file), []).append(file.path)
-        assert order == wanted
-        totals = (plan.total_files, plan.total_records, plan.total_bytes)
-        assert totals == self.totals(table)
-        if not table.files:
-            assert plan.snapshot_id is None
-            return
-        # Files alone decide the id, whatever happened in between.
-        paths = frozenset(plan.paths)
-        assert self.files.setdefault(str(plan.snapshot_id), paths) == paths
-        assert list(self.files.values()).count(paths) == 1
-
-    def totals(self, table: Table) -> tuple[int, int, int]:
-        size = sum(f.size for f in table.files)
-        return len(table.files), sum(len(f.rows) for f in table.files), size
-
-    def check_state(self, client: Catalog, state: State, txn: Transaction | None = None) -> None:
-        """Names, properties and files of everything are what the model has."""
-        found = client.list_namespaces(transaction=txn)
-        assert {n.name: n.properties or {} for n in found} == {
-            name: held.properties for name, held in state.namespaces.items()
-        }
-        for namespace, held in state.namespaces.items():
-            listed = client.list_tables(namespace=namespace, transaction=txn)
-            assert [t.name for t in listed] == sorted(held.tables)
-        for (namespace, name), table in state.tables().items():
-            where: dict[str, Any] = {"namespace": namespace, "table": name, "transaction": txn}
-            self.check_plan(client.plan(**where), table)
-            told = client.describe_table(**where)
-            assert (told.total_files, told.total_records, told.total_bytes) == self.totals(table)
-            assert [f.name for f in told.schema or ()][3:] == [c for c, _ in table.columns]
-            assert told.table_properties or {} == table.properties
-
-    def check_rows(self, client: Catalog, state: State, txn: Transaction | None = None) -> None:
-        for (namespace, name), table in state.tables().items():
-            found = client.read(namespace=namespace, table=name, transaction=txn)
-            read = [tuple(row[c] for c in SCHEMA.names) for row in found.to_pylist()]
-            assert sorted(read) == table.rows()
-
     # --- namespaces and tables ----------------------------------------------------------------------
 
     @rule(by=who, where=wheres, change=changes, index=st.integers(0, 3))
-    def change(self, by: int, where: tuple[str, str], change: tuple[Any, ...], index: int) -> None:
+    def change(self, by: int, where: Where, change: tuple[Any, ...], index: int) -> None:
         client = self.clients[by]
         txn, handle = self.running(index, client)
         if change[0].startswith("drop") and self.txns:
             # Transactions lose what is purged from the snapshot that they began at: see the conflicts.
             change = (change[0], False)
-        operation, call = self.operation(client, where, change)
+        operation, call = asked(client, where, change, next(self.uids))
         before = self.latest.state
+        if txn is not None:
+            self.settle(operation, txn.state)
         done = self.attempt(lambda: call(transaction=handle), txn, operation)
         if done is not None and change[0].startswith("drop") and change[1]:
             self.forget(before, where, whole=change[0] == "drop_namespace")
 
-    def forget(self, before: State, where: tuple[str, str], *, whole: bool) -> None:
+    @rule(by=who, pick=st.integers(0, 9), change=alterations, index=st.integers(0, 3))
+    def alter(self, by: int, pick: int, change: tuple[Any, ...], index: int) -> None:
+        txn = self.running(index, self.clients[by])[0]
+        found = [where for where, _ in each_version((txn or self.latest).state)]
+        if found:
+            self.change(by, Where(*found[pick % len(found)].values()), change, index)
+
+    def settle(self, operation: tuple[str, dict[str, Any]], state: State) -> None:
+        """What a transaction asked of the latest active version stays with the one that it saw."""
+        name, held = operation
+        if name != "create_table" and "version" in held and held["version"] is None:
+            table = state.tables().get((held["namespace"], held["table"]))
+            found = None if table is None else table.version(None)
+            held["version"] = None if found is None else found.name
+
+    def forget(self, before: State, where: Where, *, whole: bool) -> None:
         """What was purged is in no earlier snapshot either, whatever it was called there."""
         found = before.tables().items()
-        gone = {t.uid for at, t in found if at == where or (whole and at[0] == where[0])}
+        gone = {t.uid for at, t in found if at == where[:2] or (whole and at[0] == where[0])}
         for then in self.past:
             then.state.forget(gone)
 
-    def operation(
-        self, client: Catalog, where: tuple[str, str], change: tuple[Any, ...]
-    ) -> tuple[tuple[str, dict[str, Any]], Callable[..., Any]]:
-        """A change for the model, and the call that asks the planner for it."""
-        name, *rest = change
-        mark = next(self.uids)
-        namespace: dict[str, Any] = {"namespace": where[0]}
-        table: dict[str, Any] = {**namespace, "table": where[1]}
-        own: dict[str, Any] = {}
-        # Any: each has arguments of its own.
-        call: Callable[..., Any]
-        match name:
-            case "create_namespace" | "drop_namespace" | "drop_table":
-                sent = held = table if name == "drop_table" else namespace
-                call, own = getattr(client, name), {"purge": rest[0]} if rest else {}
-            case "describe_namespace":
-                call, sent, held = client.alter_namespace, namespace, namespace | {"mark": mark}
-                own = {"properties": {"mark": mark}}
-            case "rename_namespace":
-                call, sent, held = client.alter_namespace, namespace, namespace
-                own = {"new_name": rest[0]}
-                held = namespace | own
-            case "create_table":
-                keyed, parted = rest
-                call, sent = client.create_table, table
-                own = {"schema": SCHEMA, "merge_keys": ["k"] if keyed else ()}
-                own["partition_scheme"] = SCHEME if parted else None
-                held = table | {"uid": mark, "keyed": keyed, "parted": parted}
-            case "rename_table":
-                call, sent, held = client.rename_table, table, table | {"to": rest[0]}
-                own = {"new_name": rest[0][1], "new_namespace": rest[0][0]}
-            case "describe_table":
-                call, sent, held = client.alter_table, table, table | {"mark": mark}
-                own = {"table_properties": {"mark": mark}}
-            case _:
-                call, sent, held = client.alter_table, table, table | {"column": rest[0]}
-                update = {"op": "remove", "field_locator": rest[0]}
-                if name == "add_column":
-                    held |= {"mark": mark}
-                    update = {"op": "add", "field": {"name": rest[0], "type": "int64"}}
-                own = {
-                    "schema_updates": {"operations": [update], "allow_incompatible_changes": True}
-                }
-        return (name, held), lambda **more: call(**sent, **own, **more)
-
     @rule(by=who, where=wheres, truncate=st.booleans(), index=st.integers(0, 20))
-    def reset(self, by: int, where: tuple[str, str], index: int, *, truncate: bool) -> None:
+    def reset(self, by: int, where: Where, index: int, *, truncate: bool) -> None:
         client = self.clients[by]
-        place = {"namespace": where[0], "table": where[1]}
         if truncate:
-            self.attempt(lambda: client.truncate_table(**place), None, ("truncate", place))
+            self.attempt(
+                lambda: client.truncate_table(**where.sent), None, ("truncate", where.named)
+            )
             return
         then = self.past[-1 - index % len(self.past)]
         if then.seq >= self.horizon:
             self.attempt(
-                lambda: client.rollback_table(**place, as_of=then.time_ns),
+                lambda: client.rollback_table(**where.sent, as_of=then.time_ns),
                 None,
-                ("rollback", {**place, "then": then.state}),
+                ("rollback", {**where.named, "then": then.state}),
             )
 
     # --- writes -------------------------------------------------------------------------------------
@@ -306,22 +226,24 @@ class Machine(RuleBasedStateMachine):
     def stage(
         self,
         client: Catalog,
-        where: tuple[str, str],
+        where: Where,
         mode: Any,
         kind: tuple[bool, bool],
         index: int,
     ) -> Session | None:
         txn, handle = self.running(index, client)
         keyed, parted = kind
-        model = {"namespace": where[0], "table": where[1], "mode": mode}
+        model = {**where.named, "mode": mode, "keyed": keyed, "parted": parted}
         create = {
             "schema_def": encode_schema(KEYED if keyed else SCHEMA),
             "partition_scheme": SCHEME if parted else None,
         }
         answer = self.attempt(
-            lambda: client.stage(**model, create_if_missing=create, transaction=handle),
+            lambda: client.stage(
+                **where.sent, mode=mode, create_if_missing=create, transaction=handle
+            ),
             txn,
-            ("stage", {**model, "keyed": keyed, "parted": parted}),
+            ("stage", model),
         )
         if txn is not None and txn.operations[-1:] and txn.operations[-1][0] == "stage":
             # It changes nothing by itself.
@@ -329,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         if answer is None:
             return None
         state = self.latest.state if txn is None else txn.state
-        staged = state.stage(**model, keyed=keyed, parted=parted)
+        staged = state.stage(**model)
         session = Session(answer, staged, self.latest.seq, self.now_ns + HOUR_NS)
         self.sessions[answer.session_id] = session
         return session
@@ -356,9 +278,11 @@ class Machine(RuleBasedStateMachine):
         staged = session.staged
         deletes = staged.mode == "delete"
         os.makedirs(session.session.data_dir, exist_ok=True)
+        value = next((c.name for c in staged.columns if c.mark == V.mark), None)
+        names = ["k", "p", value] if value else ["k", "p"]
         entries, files = [], []
         for row in values:
-            held = self.pool.entry(row[:1] if deletes else row)
+            held = self.pool.entry(row, names[:1] if deletes else names)
             path = f"{session.session.data_dir}/{uuid.uuid4().hex}.parquet"
             os.link(held.path, path)
             partition = [row[1]] if staged.parted else None
@@ -366,9 +290,10 @@ class Machine(RuleBasedStateMachine):
             files.append(File(path, held.content_length or 0, (row,), deletes))
         return entries, files
 
-    def mode(self, where: tuple[str, str], pick: int | str) -> str:
+    def mode(self, where: Where, pick: int | str) -> Any:
         """A mode that is picked, or one that surely fits the table as it is."""
-        found = self.latest.state.tables().get(where)
+        table = self.latest.state.tables().get(where[:2])
+        found = None if table is None else table.version(where.version)
         if isinstance(pick, str) or found is None:
             return "auto" if isinstance(pick, int) else pick
         last = "replace_partition" if found.parted else "replace"
@@ -389,7 +314,7 @@ class Machine(RuleBasedStateMachine):
     def write(
         self,
         by: int,
-        where: tuple[str, str],
+        where: Where,
         kind: tuple[bool, bool],
         index: int,
         writes: list[tuple[int | str, list[Row]]],
@@ -400,11 +325,48 @@ class Machine(RuleBasedStateMachine):
             if session is not None:
                 self.commit(client, session, values)
 
+    @rule(by=who, where=wheres, pick=picks, values=st.lists(rows, min_size=1, max_size=3))
+    def write_data(self, by: int, where: Where, pick: int | str, values: list[Row]) -> None:
+        client, mode = self.clients[by], self.mode(where, pick)
+        table = self.latest.state.tables().get(where[:2])
+        found = None if table is None else table.version(where.version)
+        names = ("k", "p", "v" if found is None else found.value)
+        # What is added is null, whether it is said or not; of merges the planner wants to be told.
+        data = {c.name: [None] * len(values) for c in (found.columns if found else ())}
+        data |= {n: list(c) for n, c in zip(names, zip(*values, strict=True), strict=True) if n}
+        model = {**where.named, "mode": mode, "rows": values, "uid": next(self.uids)}
+        done = self.attempt(
+            lambda: client.write_data(**where.sent, mode=mode, data=data),
+            None,
+            ("write_data", model),
+        )
+        if done is not None:
+            assert done.records == len(values)
+            self.learn_paths(client, where)
+
+    def learn_paths(self, client: Catalog, where: Where) -> None:
+        """The planner chose where its files are: the model learns that, once."""
+        version = self.latest.state.version(*where)
+        plan = client.plan(**where.sent)
+        known = {f.path for f in version.files}
+        values = plan.column("partition:0") if version.parted else [None] * len(plan.paths)
+        new = {
+            value: (path, size)
+            for path, size, value in zip(
+                plan.paths, plan.column("content_length"), values, strict=True
+            )
+            if path not in known
+        }
+        version.files = [
+            f if f.path else File(*new[version.partition(f)], f.rows, f.deletes)
+            for f in version.files
+        ]
+
     @rule(by=who, where=wheres, pick=picks, kind=kinds, index=st.integers(0, 3))
     def begin_write(
         self,
         by: int,
-        where: tuple[str, str],
+        where: Where,
         pick: int | str,
         kind: tuple[bool, bool],
         index: int,
@@ -466,6 +428,23 @@ class Machine(RuleBasedStateMachine):
             )
         del self.txns[txn.id]
 
+    @precondition(lambda self: len(self.txns) < 3)
+    @rule(
+        by=who,
+        inside=alterations,
+        outside=alterations,
+        picks=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    )
+    def race(
+        self, by: int, inside: tuple[Any, ...], outside: tuple[Any, ...], picks: tuple[int, int]
+    ) -> None:
+        """A transaction changes a version, and the other client one that it did not see."""
+        self.begin(by)
+        running = [t for t in self.txns.values() if not t.is_historic]
+        self.alter(by, picks[0], inside, len(running) - 1)
+        self.alter(1 - by, picks[1], outside, len(running))
+        self.end(by, len(self.txns) - 1, "commit")
+
     def end_sessions(self, txn: Txn) -> None:
         for session_id, session in list(self.sessions.items()):
             if session.session.transaction_id == txn.id:
@@ -482,23 +461,27 @@ class Machine(RuleBasedStateMachine):
             for session in self.sessions.values():
                 if session.session.transaction_id == txn.id:
                     session.expires_ns = self.now_ns + HOUR_NS
-        self.check_state(self.clients[by], txn.state, handle)
-        self.check_rows(self.clients[by], txn.state, handle)
+        self.checks.state(self.clients[by], txn.state, handle)
+        self.checks.rows(self.clients[by], txn.state, transaction=handle)
 
     # --- time ---------------------------------------------------------------------------------------
 
     @rule(by=who, index=st.integers(0, 20), by_time=st.booleans())
     def travel(self, by: int, index: int, *, by_time: bool) -> None:
         then = self.past[-1 - index % len(self.past)]
-        for (namespace, name), table in then.state.tables().items():
-            pin: dict[str, Any] = {"as_of": then.time_ns} if by_time else {"snapshot": then.seq}
-            request = PlanRequest(namespace=namespace, table=name, **pin)
+        pin: dict[str, Any] = {"as_of": then.time_ns} if by_time else {"snapshot": then.seq}
+        for where, version in each_version(then.state):
+            request = PlanRequest(**where, **pin)
             plan, error = outcome(self.planners[by].call, PLAN, request)
-            if error is None:
+            if version is None:
+                assert isinstance(error, NotFoundError) or then.seq < self.horizon
+            elif error is None:
                 assert plan.snapshot == then.seq
-                self.check_plan(plan, table)
+                self.checks.plan(plan, version)
             else:
                 self.check_expired(error, then)
+        if by_time and then.seq >= self.horizon:
+            self.checks.rows(self.clients[by], then.state, as_of=then.time_ns)
 
     def check_expired(self, error: DeltaCATError, then: Snapshot) -> None:
         """A snapshot is refused only once vacuum has gone past it."""
@@ -507,8 +490,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(by=who)
     def read(self, by: int) -> None:
-        self.check_state(self.clients[by], self.latest.state)
-        self.check_rows(self.clients[by], self.latest.state)
+        self.checks.state(self.clients[by], self.latest.state)
+        self.checks.rows(self.clients[by], self.latest.state)
 
     @rule(
         by=who, what=st.sampled_from(["restart", "wait", "wait", "vacuum"]), much=st.integers(0, 3)
@@ -562,12 +545,12 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_catalog_is_the_model(self) -> None:
         # The other client looks now and then only: what it knows is of long ago.
-        self.check_state(self.clients[0], self.latest.state)
+        self.checks.state(self.clients[0], self.latest.state)
 
     def teardown(self) -> None:
         for client in self.clients:
-            self.check_state(client, self.latest.state)
-            self.check_rows(client, self.latest.state)
+            self.checks.state(client, self.latest.state)
+            self.checks.rows(client, self.latest.state)
         assert check(self.planners[1]).findings == ()
         for planner in self.planners:
             planner.close()
