@@ -69,7 +69,16 @@ def _is_odd(dtype: pa.DataType) -> bool:
 
 
 def _is_kept(dtype: pa.DataType) -> bool:
-    return not any_part(dtype, _is_odd)
+    return not any_part(dtype, _is_odd) and not any_part(dtype, _is_list_of_views)
+
+
+def _is_list_of_views(dtype: pa.DataType) -> bool:
+    """Whether views are in a fixed-size list, which pyarrow 25 cannot take apart where it has nulls."""
+    return bool(pa.types.is_fixed_size_list(dtype) and any_part(dtype, _is_view))
+
+
+def _is_view(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype))
 
 
 def batches(

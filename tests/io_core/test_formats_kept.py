@@ -245,6 +245,13 @@ def test_null_arrays_of_parquet_come_back_with_every_other_type(
     assert_same(read(FileRef(file.path)), table)
 
 
+def test_views_in_arrays_that_are_null_are_written_to_parquet(tmp_path: Path) -> None:
+    dtype = pa.list_(pa.struct([("a", pa.string_view())]), 2)
+    values = [None, [{"a": "x"}, {"a": "longer than what a view holds"}], [None, {"a": None}]]
+    table = pa.table({"x": pa.array(values, dtype)})
+    assert_same(read(written(tmp_path, "parquet", table)), table)
+
+
 def test_avro_refuses_names_that_it_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(SchemaValidationError, match="'größe x'"):
         write(pa.table({"größe x": [1]}), f"{tmp_path}/a.avro", "avro")
