@@ -20,10 +20,10 @@ from io_core.errors import UnsupportedError
 from io_core.s3 import (
     SCHEMES,
     S3Store,
-    end_of_object,
     object_key,
     reaching,
     s3fs_filesystem,
+    size_of_object,
 )
 
 if TYPE_CHECKING:
@@ -196,16 +196,14 @@ class Storage(msgspec.Struct, frozen=True):
             raise UnsupportedError(f"{locations[0]} and others of the plan are in several stores")
         return next(iter(found.values()), None)
 
-    def ends(self, locations: Sequence[str]) -> list[tuple[int, bytes] | OSError]:
-        """Size and last eight bytes of each of some files on S3, or why they cannot be told."""
+    def sizes(self, locations: Sequence[str]) -> list[int | OSError]:
+        """How large each of some files on S3 is, or why that cannot be told: without s3fs."""
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._end, locations))
+            return list(pool.map(self._size, locations))
 
-    def _end(self, location: str) -> tuple[int, bytes] | OSError:
+    def _size(self, location: str) -> int | OSError:
         try:
-            files, path = self._s3(location)
-            with reaching(location):
-                return end_of_object(files, path)
+            return size_of_object(self.store_of(location), object_key(location))
         except OSError as error:
             return error
 

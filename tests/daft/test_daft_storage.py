@@ -99,7 +99,7 @@ def test_keys_that_end_are_renewed_while_daft_reads(
 
     paths = client.catalog.plan(namespace="ns", table="t").paths[:1]
     root = "/".join(paths[0].split("/")[:3])
-    config = io_config(S3Store(root, object_store.settings, "brief", brief))
+    config = io_config(S3Store(root, object_store.settings, "brief for Daft", brief))
     for _ in range(2):
         before = len(asked)
         assert daft.read_parquet(paths, io_config=config).count_rows() == 100

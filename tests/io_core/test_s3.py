@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.object_store.store import ObjectStore
+
+    Sizes = list[int | OSError]
 
 ROWS = pa.table({"x": [1, 2, 3], "s": ["a", None, "c"]})
 _NUMBERS = itertools.count()
@@ -255,6 +258,31 @@ def test_a_store_that_does_not_answer_is_an_oserror_that_names_the_file() -> Non
     storage = Storage((S3Store("s3://b", settings, "silent", keys),))
     with pytest.raises(OSError, match="s3://b/a cannot be reached"):
         storage.size("s3://b/a")
+
+
+def _in_a_forked_child(call: Callable[[list[str]], Sizes], asked: list[str]) -> Sizes:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply_async(call, (asked,)).get(60)
+
+
+def test_wrong_keys_are_no_size_and_are_not_shown(object_store: ObjectStore) -> None:
+    root = object_store.bucket()
+    wrong = S3Store(root, object_store.settings, "wrong size", lambda: Keys("a:b", "mistyped"))
+    (found,) = Storage((wrong,)).sizes([f"{root}/a"])
+    assert isinstance(found, OSError)
+    assert "ACCESS_DENIED" in str(found)
+    assert "mistyped" not in str(found)
+
+
+def test_a_forked_child_tells_sizes_too(object_store: ObjectStore) -> None:
+    root = object_store.bucket()
+    storage = object_store.storage(root)
+    with storage.open_output(f"{root}/a") as out:
+        out.write(b"123")
+    asked = [f"{root}/a", f"{root}/b"]
+    for sizes in (storage.sizes(asked), _in_a_forked_child(storage.sizes, asked)):
+        assert sizes[0] == 3
+        assert isinstance(sizes[1], FileNotFoundError)
 
 
 def test_requests_go_on_with_new_keys_when_the_old_ones_end(object_store: ObjectStore) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ from deltacat_sources.polars import DeltaCatFrame, scan_deltacat, sink_deltacat
 from deltacat_sources.polars.lanes import Column, Lane
 from deltacat_sources.polars.scans import Files, scan_files
 from io_core.credentials import Keys
+from io_core.errors import DataFileError
 from io_core.s3 import S3Store
 from io_core.storage import Storage
 from planner_client import Client
@@ -53,6 +57,33 @@ def test_keys_stand_in_nothing_that_a_frame_shows_or_sends(client: Client) -> No
             assert KEYS["AWS_SECRET_ACCESS_KEY"] not in text
             assert KEYS["AWS_ACCESS_KEY_ID"] not in text
         assert_frame_equal(pl.LazyFrame.deserialize(io.BytesIO(sent)).collect(), expected)
+
+
+def test_a_file_that_is_gone_or_another_is_named_with_its_plan(client: Client) -> None:
+    plan = client.catalog.plan(**WHERE)
+    first, second = plan.paths
+    with plan.storage.open_output(first, replace=True) as out:
+        out.write(b"short")
+    with pytest.raises(DataFileError, match=rf"{re.escape(first)} has 5 bytes instead of.*ns\.t"):
+        scan_deltacat("ns.t", plan=plan).collect()
+    plan.storage.delete([first, second])
+    with pytest.raises(DataFileError, match=rf"{re.escape(first)} cannot be opened \(No such file"):
+        scan_deltacat("ns.t", plan=plan).collect()
+
+
+def test_a_scan_imports_no_client_of_s3_beside_those_of_polars_and_arrow(client: Client) -> None:
+    # In a process of its own: what this one imports stays.
+    code = (
+        "import pickle, sys; from deltacat_sources.polars import scan_deltacat;"
+        "plan = pickle.load(sys.stdin.buffer);"
+        "print(scan_deltacat('ns.t', plan=plan).collect().height);"
+        "print([name for name in ('s3fs', 'fsspec', 'botocore') if name in sys.modules])"
+    )
+    plan = pickle.dumps(client.catalog.plan(**WHERE))
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=plan, capture_output=True, check=False, timeout=120
+    )
+    assert done.stdout.decode().split("\n")[:2] == ["20", "[]"], done.stderr.decode()
 
 
 def test_a_scan_goes_on_with_new_keys_when_the_old_ones_end(
