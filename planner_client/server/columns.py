@@ -395,6 +395,7 @@ def _epoch(db: apsw.Connection, version_id: int) -> int:
     return 0 if row is None else int(row[0])
 
 
+@drawn_from(lasting_pool)
 def _extend(
     db: apsw.Connection,
     version: Version,
@@ -404,18 +405,6 @@ def _extend(
     epoch: int,
 ) -> _Known:
     """What is known, brought up to date with what `db` sees."""
-    with drawn_from(lasting_pool):
-        return _extended(db, version, cache, known, seq, epoch)
-
-
-def _extended(
-    db: apsw.Connection,
-    version: Version,
-    cache: RunCache,
-    known: _Known | None,
-    seq: int,
-    epoch: int,
-) -> _Known:
     growing = _Growing() if known is None else known.growing
     old = None if known is None else known.columns
     first = 0 if old is None else old.height
