@@ -232,9 +232,9 @@ class EmbeddedPlanner:
             _CALLER.reset(entered)
         if isinstance(outcome, DeltaCATError):
             raise outcome
-        if endpoint.name in _COMMITS and not (
-            isinstance(outcome, WriteSession) and not outcome.merge_keys
-        ):
+        # What has no keys leaves no row dead.
+        is_keyless = isinstance(outcome, WriteSession) and not outcome.merge_keys
+        if endpoint.name in _COMMITS and not is_keyless:
             advance(self, getattr(outcome, "snapshot", None))
         return self._attached(endpoint, outcome)
 

@@ -87,10 +87,7 @@ def folded(paths: pa.Array, locate: Callable[[pa.Array], pa.Array]) -> Folded:
     folders, ends, parts, at = [], [], [], 0
     while at < len(paths):
         folder = paths[at].as_py().rpartition("/")[0] + "/"
-        following = paths.slice(at)
-        same = pc.starts_with(following, folder)
-        first = pc.index(same, False).as_py()
-        end = len(paths) if first < 0 else at + first
+        end = _end_of(paths, at, folder)
         if end - at < _LEAST and end < len(paths):
             return Folded(("",), (len(paths),), locate(paths))
         folders.append(locate(pa.array([folder]))[0].as_py())
@@ -99,6 +96,18 @@ def folded(paths: pa.Array, locate: Callable[[pa.Array], pa.Array]) -> Folded:
         parts.append(pc.binary_slice(rest, len(folder.encode()), _LONGEST).cast(pa.string()))
         at = end
     return Folded(tuple(folders), tuple(ends), pa.concat_arrays(parts))
+
+
+def _end_of(paths: pa.Array, start: int, folder: str) -> int:
+    """Where the first path from `start` on is that is not in the folder."""
+    at, size = start, _LEAST
+    while at < len(paths):
+        first = pc.index(pc.starts_with(paths.slice(at, size), folder), False).as_py()
+        if first >= 0:
+            return at + int(first)
+        # Twice as many each time: to look through all that is left for each folder would be quadratic.
+        at, size = at + size, 2 * size
+    return len(paths)
 
 
 class _Layout(NamedTuple):
