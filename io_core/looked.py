@@ -43,6 +43,8 @@ _TRUSTED_NS = 300 * 10**9
 _SETTLED_NS = 2 * 10**9
 # So few that a thread would take longer.
 _FEW = 100
+# Of a Parquet file: how long its footer is, and the format's name.
+_TAIL = 8
 
 
 class _File(NamedTuple):
@@ -73,8 +75,8 @@ def check_files(plan: ReadPlan) -> None:
     Engines' own errors do not name the file, let alone the plan. Looked at are a file's size, and of
     Parquet its last eight bytes; of a file that was whole before in this process, and has not changed
     since, its size alone. Of large plans not even that within five minutes of the last look, while no
-    file came to its directory, or went. On S3 only the size is looked at: it is a request a file, some at
-    a time, and none within five minutes of the last.
+    file came to its directory, or went. On S3 it is two requests a file, some files at a time, and none
+    within five minutes of the last.
 
     Raises:
         DataFileError: A file is missing, has another size, or does not end as Parquet does; names
@@ -151,7 +153,7 @@ def _problem(path: str, size: int, kind: str) -> str | None:
         return f"cannot be opened ({error.strerror})"
     try:
         found = os.fstat(handle).st_size
-        tail = os.pread(handle, 8, max(found - 8, 0))
+        tail = os.pread(handle, _TAIL, max(found - _TAIL, 0))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     finally:
@@ -162,12 +164,12 @@ def _problem(path: str, size: int, kind: str) -> str | None:
 def _stored_problems(files: list[_File], storage: Storage, now: int) -> Iterator[tuple[str, str]]:
     # A dataset is no object of its own.
     asked = [f for f in files if f.content_type != "lance" and not _is_trusted(f, now)]
-    sizes = storage.sizes([file.path for file in asked])
-    for file, found in zip(asked, sizes, strict=True):
-        if isinstance(found, OSError):
-            yield file.path, f"cannot be opened ({found.strerror or found})"
-        elif file.content_length not in (0, found):
-            yield file.path, _other_size(found, file.content_length)
+    ends = storage.ends([(f.path, _TAIL if f.content_type == "parquet" else 0) for f in asked])
+    for file, end in zip(asked, ends, strict=True):
+        if isinstance(end, OSError):
+            yield file.path, f"cannot be opened ({end.strerror or end})"
+        elif problem := _problem_of(*end, file.content_length, file.content_type):
+            yield file.path, problem
         _WHOLE[file.path] = file.content_length, now + _TRUSTED_NS
 
 
@@ -176,12 +178,8 @@ def _is_trusted(file: _File, now: int) -> bool:
     return size == file.content_length and now < until
 
 
-def _other_size(found: int, size: int) -> str:
-    return f"has {found} bytes instead of {size}"
-
-
 def _problem_of(found: int, tail: bytes, size: int, kind: str) -> str | None:
     if size and found != size:
-        return _other_size(found, size)
+        return f"has {found} bytes instead of {size}"
     whole = tail[4:] == b"PAR1" and int.from_bytes(tail[:4], "little") + 12 <= found
     return None if whole or kind != "parquet" else "is damaged (it has no Parquet footer)"

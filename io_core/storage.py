@@ -20,10 +20,10 @@ from io_core.errors import UnsupportedError
 from io_core.s3 import (
     SCHEMES,
     S3Store,
+    end_of_object,
     object_key,
     reaching,
     s3fs_filesystem,
-    size_of_object,
 )
 
 if TYPE_CHECKING:
@@ -196,14 +196,15 @@ class Storage(msgspec.Struct, frozen=True):
             raise UnsupportedError(f"{locations[0]} and others of the plan are in several stores")
         return next(iter(found.values()), None)
 
-    def sizes(self, locations: Sequence[str]) -> list[int | OSError]:
-        """How large each of some files on S3 is, or why that cannot be told: without s3fs."""
+    def ends(self, asked: Sequence[tuple[str, int]]) -> list[tuple[int, bytes] | OSError]:
+        """Of some files on S3 their sizes and so many last bytes, or why not; without s3fs."""
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._size, locations))
+            return list(pool.map(self._end, asked))
 
-    def _size(self, location: str) -> int | OSError:
+    def _end(self, asked: tuple[str, int]) -> tuple[int, bytes] | OSError:
+        location, length = asked
         try:
-            return size_of_object(self.store_of(location), object_key(location))
+            return end_of_object(self.store_of(location), object_key(location), length)
         except OSError as error:
             return error
 

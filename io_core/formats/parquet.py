@@ -69,12 +69,13 @@ def _is_odd(dtype: pa.DataType) -> bool:
 
 
 def _is_kept(dtype: pa.DataType) -> bool:
-    return not any_part(dtype, _is_odd) and not any_part(dtype, _is_list_of_views)
+    return not any_part(dtype, _is_odd) and not any_part(dtype, _has_views)
 
 
-def _is_list_of_views(dtype: pa.DataType) -> bool:
-    """Whether views are in a fixed-size list, which pyarrow 25 cannot take apart where it has nulls."""
-    return bool(pa.types.is_fixed_size_list(dtype) and any_part(dtype, _is_view))
+def _has_views(dtype: pa.DataType) -> bool:
+    """Whether views are in what pyarrow 25 slices while it writes, which it cannot do with views."""
+    sliced = pa.types.is_struct(dtype) or pa.types.is_fixed_size_list(dtype)
+    return sliced and any_part(dtype, _is_view)
 
 
 def _is_view(dtype: pa.DataType) -> bool:

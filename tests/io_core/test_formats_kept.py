@@ -245,11 +245,32 @@ def test_null_arrays_of_parquet_come_back_with_every_other_type(
     assert_same(read(FileRef(file.path)), table)
 
 
-def test_views_in_arrays_that_are_null_are_written_to_parquet(tmp_path: Path) -> None:
-    dtype = pa.list_(pa.struct([("a", pa.string_view())]), 2)
-    values = [None, [{"a": "x"}, {"a": "longer than what a view holds"}], [None, {"a": None}]]
-    table = pa.table({"x": pa.array(values, dtype)})
-    assert_same(read(written(tmp_path, "parquet", table)), table)
+_VIEW = pa.string_view()
+_LONG = "longer than what a view holds"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pa.struct([("a", _VIEW)]), [None, {"a": None}, {"a": _LONG}]),
+        (pa.list_(_VIEW), [None, [_LONG, None], []]),
+        (pa.list_(pa.struct([("a", _VIEW)])), [None, [{"a": _LONG}, None], []]),
+        (pa.large_list(pa.struct([("a", _VIEW)])), [None, [{"a": _LONG}, None], []]),
+        (pa.list_(pa.struct([("a", _VIEW)]), 2), [None, [{"a": "x"}, {"a": _LONG}], [None] * 2]),
+        (pa.list_view(_VIEW), [[_LONG, None], None, []]),
+        (pa.map_(_VIEW, pa.binary_view()), [None, [("", None), (_LONG, b"x")], []]),
+        (pa.map_(pa.string(), pa.struct([("a", _VIEW)])), [[("", {"a": None})], None, []]),
+    ],
+    ids=str,
+)
+def test_views_inside_of_others_are_written_to_parquet_whole_and_in_pieces(
+    tmp_path: Path, dtype: pa.DataType, values: list[object]
+) -> None:
+    whole = pa.array(values, dtype)
+    pieces = pa.chunked_array([whole.slice(1), whole.slice(0, 2)])
+    for column in (whole, whole.slice(1), pieces):
+        table = pa.table({"x": column})
+        assert_same(read(written(tmp_path, "parquet", table)), table)
 
 
 def test_avro_refuses_names_that_it_does_not_know(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from tests.object_store.store import ObjectStore
 
-    Sizes = list[int | OSError]
+    Asked = list[tuple[str, int]]
+    Ends = list[tuple[int, bytes] | OSError]
 
 ROWS = pa.table({"x": [1, 2, 3], "s": ["a", None, "c"]})
 _NUMBERS = itertools.count()
@@ -260,29 +261,29 @@ def test_a_store_that_does_not_answer_is_an_oserror_that_names_the_file() -> Non
         storage.size("s3://b/a")
 
 
-def _in_a_forked_child(call: Callable[[list[str]], Sizes], asked: list[str]) -> Sizes:
+def _in_a_forked_child(call: Callable[[Asked], Ends], asked: Asked) -> Ends:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply_async(call, (asked,)).get(60)
 
 
-def test_wrong_keys_are_no_size_and_are_not_shown(object_store: ObjectStore) -> None:
+def test_wrong_keys_are_no_end_and_are_not_shown(object_store: ObjectStore) -> None:
     root = object_store.bucket()
-    wrong = S3Store(root, object_store.settings, "wrong size", lambda: Keys("a:b", "mistyped"))
-    (found,) = Storage((wrong,)).sizes([f"{root}/a"])
+    wrong = S3Store(root, object_store.settings, "wrong end", lambda: Keys("a:b", "mistyped"))
+    (found,) = Storage((wrong,)).ends([(f"{root}/a", 8)])
     assert isinstance(found, OSError)
     assert "ACCESS_DENIED" in str(found)
     assert "mistyped" not in str(found)
 
 
-def test_a_forked_child_tells_sizes_too(object_store: ObjectStore) -> None:
+def test_a_forked_child_tells_ends_too(object_store: ObjectStore) -> None:
     root = object_store.bucket()
     storage = object_store.storage(root)
     with storage.open_output(f"{root}/a") as out:
         out.write(b"123")
-    asked = [f"{root}/a", f"{root}/b"]
-    for sizes in (storage.sizes(asked), _in_a_forked_child(storage.sizes, asked)):
-        assert sizes[0] == 3
-        assert isinstance(sizes[1], FileNotFoundError)
+    asked = [(f"{root}/a", 0), (f"{root}/a", 2), (f"{root}/a", 8), (f"{root}/b", 8)]
+    for ends in (storage.ends(asked), _in_a_forked_child(storage.ends, asked)):
+        assert ends[:3] == [(3, b""), (3, b"23"), (3, b"123")]
+        assert isinstance(ends[3], FileNotFoundError)
 
 
 def test_requests_go_on_with_new_keys_when_the_old_ones_end(object_store: ObjectStore) -> None:
