@@ -74,6 +74,8 @@ def fingerprint(schema: pa.Schema, keys: Sequence[str]) -> str:
 def key_codes(columns: Sequence[pa.ChunkedArray]) -> KeyCodes:
     """The code of each row's key; null equals null, and differs from the empty string.
 
+    Codes may be the columns' own memory: nobody may write to them.
+
     Args:
         columns: The key's columns in order; at least one, all of one length.
 
@@ -85,6 +87,10 @@ def key_codes(columns: Sequence[pa.ChunkedArray]) -> KeyCodes:
         KeyCodes(codes=array([                   3, 18446744073709551615], dtype=uint64), exact=True)
     """
     plain = [_plain(column) for column in columns]
+    if len(plain) == 1 and _is_word(plain[0].type) and _is_array(plain[0]):
+        # Its values are their own codes: no copy.
+        values, _ = _words(plain[0].chunk(0))
+        return KeyCodes(values, not (values == _NULL).any())
     whole = pa.table(plain, names=[str(i) for i in range(len(plain))])
     codes = np.empty(whole.num_rows, np.uint64)
     exact, start = len(plain) == 1 and _is_word(plain[0].type), 0
@@ -147,6 +153,11 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _is_word(plain: pa.DataType) -> bool:
     return bool(pa.types.is_integer(plain))
+
+
+def _is_array(column: pa.ChunkedArray) -> bool:
+    """Whether its values stand together as NumPy takes them."""
+    return column.num_chunks == 1 and not column.null_count
 
 
 def _nulls(array: pa.Array) -> npt.NDArray[np.int64]:

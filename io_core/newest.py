@@ -27,6 +27,9 @@ Numbers = npt.NDArray[np.int64]
 # What reads the keys of some rows, in the order given.
 KeysAt = Callable[[Numbers], pa.Table]
 
+# Words worked on together: few enough for a processor's cache, where whole arrays would be memory anew
+# for every step.
+_AT_ONCE = 1 << 16
 # Odd, so that no two codes become one; its bits are spread, so that the upper ones tell codes apart.
 _FACTOR = np.uint64(0x9E37_79B9_7F4A_7C15)
 
@@ -41,7 +44,7 @@ class Replaced(NamedTuple):
 def replaced(keys: KeyCodes, keys_at: KeysAt) -> Replaced:
     """The rows of whose key there is a later row.
 
-    Takes about 25 ns a row, and 17 bytes, besides the codes.
+    Takes about 20 ns a row, and 9 bytes, besides the codes.
 
     Args:
         keys: The code of each row's key, in order.
@@ -57,12 +60,10 @@ def replaced(keys: KeyCodes, keys_at: KeysAt) -> Replaced:
     if not count:
         return Replaced(np.empty(0, np.int64), np.empty(0, np.int64))
     bits = np.uint64(count.bit_length())
-    words, whole = _parts(codes, bits)
-    words <<= bits
-    words |= np.arange(count, dtype=np.uint64)
+    words, whole = _words(codes, bits)
     words.sort()
-    pair = np.flatnonzero((words[1:] ^ words[:-1]) < np.uint64(1) << bits)
     mask = (np.uint64(1) << bits) - np.uint64(1)
+    pair = _alike(words, mask)
     older, newer = ((words[at] & mask).view(np.int64) for at in (pair, pair + 1))
     del words
     if whole and keys.exact:
@@ -70,13 +71,33 @@ def replaced(keys: KeyCodes, keys_at: KeysAt) -> Replaced:
     return _confirmed(older, newer, keys, keys_at)
 
 
-def _parts(codes: npt.NDArray[np.uint64], bits: np.uint64) -> tuple[npt.NDArray[np.uint64], bool]:
-    """What is compared of each code, short enough to be moved up, and whether that tells codes apart."""
+def _words(codes: npt.NDArray[np.uint64], bits: np.uint64) -> tuple[npt.NDArray[np.uint64], bool]:
+    """The words, unsorted, and whether what they have of each code tells codes apart."""
     signed = codes.view(np.int64)
     low, high = signed.min(), signed.max()
-    if int(high) - int(low) < 1 << (64 - int(bits)):
-        return codes - low.view(np.uint64), True
-    return (codes * _FACTOR) >> bits, False
+    whole = int(high) - int(low) < 1 << (64 - int(bits))
+    words = np.empty_like(codes)
+    numbers = np.arange(min(_AT_ONCE, len(codes)), dtype=np.uint64)
+    for start in range(0, len(codes), _AT_ONCE):
+        part, given = words[start : start + _AT_ONCE], codes[start : start + _AT_ONCE]
+        if whole:
+            np.subtract(given, low.view(np.uint64), out=part)
+        else:
+            np.multiply(given, _FACTOR, out=part)
+            part >>= bits
+        part <<= bits
+        part |= numbers[: len(part)] + np.uint64(start)
+    return words, whole
+
+
+def _alike(words: npt.NDArray[np.uint64], mask: np.uint64) -> Numbers:
+    """Where the next word differs in its row's number alone."""
+    found = np.empty(len(words) - 1, np.bool_)
+    for start in range(0, len(found), _AT_ONCE):
+        part = found[start : start + _AT_ONCE]
+        end = start + len(part)
+        np.less_equal(words[start + 1 : end + 1] ^ words[start:end], mask, out=part)
+    return np.flatnonzero(found)
 
 
 def _confirmed(older: Numbers, newer: Numbers, keys: KeyCodes, keys_at: KeysAt) -> Replaced:

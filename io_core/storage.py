@@ -198,6 +198,8 @@ class Storage(msgspec.Struct, frozen=True):
 
     def ends(self, asked: Sequence[tuple[str, int]]) -> list[tuple[int, bytes] | OSError]:
         """Of some files on S3 their sizes and so many last bytes, or why not; without s3fs."""
+        if not asked:
+            return []
         with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(self._end, asked))
 

@@ -8,6 +8,7 @@ what there is. It takes a tenth of a millisecond a query; filters, limits and pr
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def translated(expr: pl.Expr, schema: pa.Schema) -> Predicate | None:
 
 def raised(frame: pl.LazyFrame, names: Iterable[str]) -> pl.LazyFrame:
     """A resolver's columns under their names in the frame."""
-    return frame.select(pl.col(below(name)).alias(name) for name in names)
+    return frame.select(_raising(tuple(names)))
 
 
 def lowered(frame: pl.LazyFrame, names: Iterable[str], *, with_rows: bool) -> pl.LazyFrame:
@@ -72,10 +73,21 @@ def lowered(frame: pl.LazyFrame, names: Iterable[str], *, with_rows: bool) -> pl
         names: Which.
         with_rows: Whether `ROWS` is asked for, too.
     """
-    chosen = [pl.col(name).alias(below(name)) for name in names]
+    chosen = _lowering(tuple(names))
     if not with_rows:
         return frame.select(chosen)
     # A literal that is selected has one row; one that is added as many as there are.
     return frame.with_columns(pl.lit(None).alias(below(ROWS))).select(
         pl.col(below(ROWS)).alias(ROWS), *chosen
     )
+
+
+# Programs ask for the same columns again, and hundreds take a while to name.
+@functools.lru_cache(maxsize=256)
+def _raising(names: tuple[str, ...]) -> list[pl.Expr]:
+    return [pl.col(below(name)).alias(name) for name in names]
+
+
+@functools.lru_cache(maxsize=256)
+def _lowering(names: tuple[str, ...]) -> list[pl.Expr]:
+    return [pl.col(name).alias(below(name)) for name in names]

@@ -129,12 +129,12 @@ class Resolver(LazyFrameResolver):
         self._scan, self._plan = origin
         self._noted: list[Resolution] | None = None
         self._path_column = path_column
-        self._header = header.with_files(header.files.slice(0, 0))
-        self._schema = dict(polars_schema(header.schema))
+        self._header = header
+        if header.files.num_rows:
+            self._header = header.with_files(header.files.slice(0, 0))
+        self._schema = _shape(header, path_column)
         self._keys = header.merge_keys
         self._merges = header.requires_merge
-        if path_column is not None:
-            self._schema[path_column] = pl.String()
 
     def frame(self) -> pl.LazyFrame:
         """The table's columns, lazily.
@@ -260,6 +260,24 @@ class Resolver(LazyFrameResolver):
             return "0"
         expires_at = plan.header.expires_at
         return str(_ALWAYS if expires_at is None else expires_at)
+
+
+def _shape(header: ReadPlan, path_column: str | None) -> dict[str, pl.DataType]:
+    """The types of a frame's columns, which frames of one schema share."""
+    key = header.header.schema_serialized, path_column
+    found = _SHAPES.get(key)
+    if found is None:
+        found = dict(polars_schema(header.schema))
+        if path_column is not None:
+            found[path_column] = pl.String()
+        if len(_SHAPES) >= _MOST_SHAPES:
+            _SHAPES.clear()
+        _SHAPES[key] = found
+    return found
+
+
+_SHAPES: dict[tuple[str | None, str | None], dict[str, pl.DataType]] = {}
+_MOST_SHAPES = 256
 
 
 def _nulls(rows: int) -> pl.LazyFrame:
