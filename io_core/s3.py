@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -193,7 +194,13 @@ def end_of_object(store: S3Store, key: str, length: int) -> tuple[int, bytes]:
         OSError: It is not there, or the store does not answer.
     """
     files = _arrow_filesystem(store.settings, store.credentials.current(), os.getpid())
-    with files.open_input_file(key) as opened:
+    try:
+        opened = files.open_input_file(key)
+    except FileNotFoundError as error:
+        # Arrow's own text names the file again, and more.
+        problem = os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, problem, f"{store.root}: {key}") from error
+    with opened:
         size = opened.size()
         length = min(length, size)
         return size, opened.read_at(length, size - length) if length else b""
