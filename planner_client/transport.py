@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -21,6 +21,7 @@ import requests
 
 from io_core.errors import DataFileError, DeltaCATError, PlannerUnavailableError, error_for
 from io_core.plan import ReadPlan, plan_from_ipc, plan_from_wire
+from planner_client.connection import connection
 from planner_client.protocol.checked import checked
 from planner_client.protocol.endpoint import NEXT_PAGE, Page
 from planner_client.protocol.plans import ARROW_STREAM, PlanRequest
@@ -28,6 +29,7 @@ from planner_client.protocol.plans import ARROW_STREAM, PlanRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from planner_client.connection import Connection
     from planner_client.protocol.endpoint import Endpoint, Request
     from planner_client.server.planner import EmbeddedPlanner
     from planner_client.server.shared import SharedPlanner
@@ -114,38 +116,6 @@ class LateTransport:
             self._opened.close()
 
 
-class _Held(NamedTuple):
-    """What is kept for the next call: a connection of one process, and what all its requests share.
-
-    Attributes:
-        pid: The process.
-        session: The connection.
-        settings: The environment's.
-        blank: A request to the planner's base URL, with the headers of all.
-    """
-
-    pid: int
-    session: requests.Session
-    settings: dict[str, Any]  # Any: keyword arguments of requests
-    blank: requests.PreparedRequest
-
-    def prepared(
-        self, method: str, place: str, headers: Mapping[str, str], body: bytes | None
-    ) -> requests.PreparedRequest:
-        """A request; to prepare each from scratch would take a third of what sending it does."""
-        found = self.blank.copy()
-        found.method = method
-        found.url = f"{(found.url or '').rstrip('/')}{place}"
-        found.headers.update(headers)
-        if self.session.cookies:
-            # A proxy's, that keeps a client with one planner.
-            found.prepare_cookies(self.session.cookies)
-        if body is not None:
-            found.body = body
-            found.headers["Content-Length"] = str(len(body))
-        return found
-
-
 class HttpTransport:
     """A planner behind a URL. Threads share it, and its connections, one call at a time each.
 
@@ -181,7 +151,7 @@ class HttpTransport:
         self._sleep = sleep
         self._clock = clock
         # Those that no call uses. Not one per thread: engines ask from new threads.
-        self._idle: deque[_Held] = deque()
+        self._idle: deque[Connection] = deque()
         # In use or not: closing means them all.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
@@ -245,7 +215,7 @@ class HttpTransport:
         return answer
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[_Held]:
+    def _connected(self) -> Iterator[Connection]:
         """A connection that is the caller's alone: the one used last, or a new one."""
         # A forked child must not share its parent's sockets.
         held = None
@@ -259,22 +229,16 @@ class HttpTransport:
         finally:
             self._idle.append(held)
 
-    def _connection(self) -> _Held:
+    def _connection(self) -> Connection:
         if isinstance(self._verify, str) and not os.path.exists(self._verify):
             raise DataFileError(f"verify_ssl is {self._verify!r}, where no certificate is")
-        session = requests.Session()
-        session.headers["User-Agent"] = _AGENT
-        session.headers.update(self._headers)
-        # Asked once: for every request it would cost a third of it. And a .netrc would take the
-        # place of the token.
-        found = session.merge_environment_settings(self.url, {}, None, self._verify, None)
-        session.trust_env = False
-        blank = session.prepare_request(requests.Request("GET", self.url))
-        self._sessions.add(session)
-        return _Held(os.getpid(), session, dict(found), blank)
+        headers = {"User-Agent": _AGENT, **self._headers}
+        made = connection(self.url, headers, verify=self._verify)
+        self._sessions.add(made.session)
+        return made
 
     def _send(
-        self, attempts: int, prepared: Callable[[_Held], requests.PreparedRequest]
+        self, attempts: int, prepared: Callable[[Connection], requests.PreparedRequest]
     ) -> requests.Response:
         ends = self._clock() + _BUDGET_S
         for attempt in range(1, attempts + 1):
@@ -283,11 +247,10 @@ class HttpTransport:
             wait_s = spread * min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** (attempt - 1))
             try:
                 with self._connected() as held:
-                    response = held.session.send(
+                    response = held.send(
                         prepared(held),
-                        timeout=self._timeout_s,
-                        allow_redirects=self._follow_redirects,
-                        **held.settings,
+                        timeout_s=self._timeout_s,
+                        follow_redirects=self._follow_redirects,
                     )
             except _HOPELESS as error:
                 raise PlannerUnavailableError(

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Answer", "answering"]
+__all__ = ["Answer", "Answered", "answering"]
+
+# Status, headers and body.
+Answered = tuple[int, dict[str, str], bytes]
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
     """Answers as a test says, and keeps what it was asked: the headers, `:path` and `:body`."""
 
-    answers: list[tuple[int, dict[str, str], bytes]]
+    answers: list[Answered]
     seen: list[dict[str, str]]
 
     def do_GET(self) -> None:  # the base class's name
@@ -38,7 +41,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def answering(
-    *answers: tuple[int, dict[str, str], bytes],
+    *answers: Answered,
 ) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A server of another kind: gives these answers in turn, the last one for ever."""
     seen: list[dict[str, str]] = []
