@@ -11,10 +11,13 @@ from io_core.errors import NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from io_core.plan import ReadPlan
+    from io_core.model import PartitionScheme, SortScheme
+    from io_core.plan import PlanHeader, ReadPlan
     from planner_client.catalog import Catalog
+    from planner_client.protocol.tables import TableDescription
     from planner_client.transaction import Transaction
-    from tests.catalog_model import State, Table, Version
+    from tests.catalog_model import State
+    from tests.catalog_parts import Table, Version
 
 __all__ = ["Checks", "each_version"]
 
@@ -32,6 +35,14 @@ def totals(version: Version) -> tuple[int, int, int]:
     """How many files, their rows before any merge, their bytes."""
     files = version.files
     return len(files), sum(len(f.rows) for f in files), sum(f.size for f in files)
+
+
+def _columns(scheme: PartitionScheme | SortScheme | None) -> tuple[str, ...] | None:
+    return None if scheme is None else tuple(key.key[0] for key in scheme.keys)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 class Checks:
@@ -54,8 +65,7 @@ class Checks:
             wanted.setdefault(version.partition(file), []).append(file.path)
         assert order == wanted
         assert (plan.total_files, plan.total_records, plan.total_bytes) == totals(version)
-        names = [f.name for f in plan.header.schema or ()]
-        assert sorted(names) == sorted(["k", "p", *(c.name for c in version.columns)])
+        self.shape(plan.header, version)
         if not version.files:
             assert plan.snapshot_id is None
             return
@@ -63,6 +73,15 @@ class Checks:
         paths = frozenset(plan.paths)
         assert self.files.setdefault(str(plan.snapshot_id), paths) == paths
         assert list(self.files.values()).count(paths) == 1
+
+    def shape(self, told: PlanHeader | TableDescription, version: Version) -> None:
+        """Columns, their types, merge keys and both schemes are the version's."""
+        types = {f.name: f.type for f in told.schema or ()}
+        own = {c.name: c.type for c in version.columns}
+        assert types == ({} if version.plain else {"k": "int64", "p": "int64"} | own), (types, own)
+        assert (told.merge_keys or []) == (["k"] if version.keyed else [])
+        assert _columns(told.partition_scheme) == (("p",) if version.parted else None)
+        assert _columns(told.sort_scheme) == version.sorted_by
 
     def state(self, client: Catalog, state: State, txn: Transaction | None = None) -> None:
         """Names, properties, versions and files of everything are what the model has."""
@@ -108,8 +127,7 @@ class Checks:
         told = client.describe_table(**where, transaction=txn)
         assert (told.table_version, told.lifecycle_state) == (version.name, version.lifecycle)
         assert (told.total_files, told.total_records, told.total_bytes) == totals(version)
-        names = {f.name for f in told.schema or ()}
-        assert names == {"k", "p", *(c.name for c in version.columns)}
+        self.shape(told, version)
         table = state.table(where["namespace"], where["table"])
         assert told.table_properties or {} == table.properties
 
@@ -119,5 +137,10 @@ class Checks:
         for where, version in each_version(state):
             if version is not None:
                 found = client.read(**where, **pin).to_pylist()
-                read = [(row["k"], row["p"], row.get(version.value)) for row in found]
+                if version.plain:
+                    # Its rows are its files.
+                    assert len(found) == len(version.files)
+                    continue
+                name = version.value.name if version.value else ""
+                read = [(row["k"], row["p"], _whole(row.get(name))) for row in found]
                 assert sorted(read, key=repr) == version.rows()

@@ -8,162 +8,29 @@ what its commit leaves. What is refused raises the error that the planner raises
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from io_core.errors import (
     AlreadyExistsError,
     ConcurrentModificationError,
     NotFoundError,
+    RequestRejectedError,
     SchemaValidationError,
+    UnsupportedError,
 )
+from tests.catalog_parts import WIDER, Column, File, Namespace, Shape, Staged, Table, V, Version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from io_core.model import WriteSession
     from planner_client.transaction import Transaction
+    from tests.catalog_parts import Row
 
-__all__ = [
-    "Column",
-    "File",
-    "Row",
-    "Session",
-    "Snapshot",
-    "Staged",
-    "State",
-    "Table",
-    "Txn",
-    "Version",
-    "applied",
-]
+__all__ = ["Session", "Snapshot", "State", "Txn", "applied"]
 
-Row = tuple[int, int, int | None]
 CREATING = ("auto", "create")
-
-
-class Column(NamedTuple):
-    """A column: the name it has now, what it is known by whatever its name, whether it had others."""
-
-    name: str
-    mark: int
-    renamed: bool = False
-
-
-class File(NamedTuple):
-    """A data file: rows of `k`, `p` and `v`, all in one partition where the table has partitions."""
-
-    path: str
-    size: int
-    rows: tuple[Row, ...]
-    deletes: bool = False
-
-
-V = Column("v", -1)
-
-
-@dataclass
-class Version:
-    """A version of a table: merged by `k` where it is keyed, divided by `p` where it is parted.
-
-    `columns` are those besides `k` and `p`; `known` are the names that each ever had: none is given
-    to a second.
-    """
-
-    name: str
-    keyed: bool
-    parted: bool
-    lifecycle: str = "active"
-    columns: tuple[Column, ...] = (V,)
-    known: frozenset[tuple[str, int]] = frozenset({("v", -1)})
-    files: list[File] = field(default_factory=list)
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """By number, however the versions are called."""
-        return int(self.name.rpartition(".")[2]), self.name
-
-    @property
-    def value(self) -> str | None:
-        """What the column of the values is called now; None where it was removed."""
-        return next((c.name for c in self.columns if c.mark == V.mark), None)
-
-    def column(self, name: str) -> int:
-        """Where a column is that can be renamed or removed."""
-        names = [c.name for c in self.columns]
-        if name not in names:
-            raise SchemaValidationError(name)
-        return names.index(name)
-
-    def take(self, name: str, mark: int) -> None:
-        """Give a name to a column, which no other one ever had."""
-        if any(name == known and mark != other for known, other in self.known):
-            raise SchemaValidationError(name)
-        self.known |= {(name, mark)}
-
-    def partition(self, file: File) -> int | None:
-        """Which partition a file is in."""
-        return file.rows[0][1] if self.parted else None
-
-    def rows(self) -> list[Row]:
-        """What a read returns, in no order."""
-        return sorted(map(self.shown, self.merged()), key=repr)
-
-    def shown(self, row: Row) -> Row:
-        """A row as a read returns it."""
-        return row if self.value else (row[0], row[1], None)
-
-    def merged(self) -> list[Row]:
-        """The rows that no later one has replaced."""
-        if not self.keyed:
-            return [row for file in self.files for row in file.rows]
-        held: dict[tuple[int | None, int], Row] = {}
-        for file in self.files:
-            for row in file.rows:
-                key = self.partition(file), row[0]
-                if file.deletes:
-                    held.pop(key, None)
-                else:
-                    held[key] = row
-        return list(held.values())
-
-
-@dataclass
-class Table:
-    """A table: its properties, and its versions by name."""
-
-    uid: int
-    properties: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, Version] = field(default_factory=dict)
-
-    def version(self, name: str | None) -> Version | None:
-        """The one of a name; without one the latest that is active."""
-        if name is not None:
-            return self.versions.get(name)
-        active = [v for v in self.versions.values() if v.lifecycle == "active"]
-        return max(active, key=lambda v: v.order, default=None)
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A write session: where to, how, what was there then; `uid` None where it is to be made."""
-
-    namespace: str
-    table: str
-    version: str | None
-    mode: str
-    uid: int | None
-    keyed: bool
-    parted: bool
-    columns: tuple[Column, ...]
-
-
-@dataclass
-class Namespace:
-    """A namespace: its properties, and its tables by name."""
-
-    properties: dict[str, int] = field(default_factory=dict)
-    tables: dict[str, Table] = field(default_factory=dict)
 
 
 # Any: arguments of the operation.
@@ -222,13 +89,13 @@ class State:
         table: str,
         version: str | None,
         uid: int,
-        *,
-        keyed: bool,
-        parted: bool,
+        shape: Shape,
     ) -> Version:
         """Make a version that is missing, of a table that may be missing too; `uid` is for that."""
         found = self.namespace(namespace).tables.setdefault(table, Table(uid))
-        made = Version(version or "1", keyed, parted)
+        made = Version(version or "1", *shape)
+        if shape.plain:
+            made.columns, made.known = (), frozenset()
         found.versions[made.name] = made
         return made
 
@@ -269,15 +136,14 @@ class State:
         version: str | None,
         uid: int,
         *,
-        keyed: bool,
-        parted: bool,
+        shape: Shape,
         lifecycle: str,
     ) -> None:
         """Make a table, or a version of one that is there."""
         found = self.namespace(namespace).tables.get(table)
         if found is not None and (version is None or version in found.versions):
             raise AlreadyExistsError(table)
-        made = self.make(namespace, table, version, uid, keyed=keyed, parted=parted)
+        made = self.make(namespace, table, version, uid, shape)
         made.lifecycle = lifecycle
 
     def rename_table(self, namespace: str, table: str, to: tuple[str, str]) -> None:
@@ -295,12 +161,13 @@ class State:
         del self.namespaces[namespace].tables[table]
 
     def add_column(
-        self, namespace: str, table: str, version: str | None, column: str, mark: int
+        self, namespace: str, table: str, version: str | None, column: str, mark: int, type: str
     ) -> None:
         """Add a column, which is null in all rows."""
         found = self.version(namespace, table, version)
+        found.check_schema()
         found.take(column, mark)
-        found.columns = (*found.columns, Column(column, mark))
+        found.columns = (*found.columns, Column(column, mark, type))
 
     def rename_column(
         self, namespace: str, table: str, version: str | None, column: str, to: str
@@ -310,7 +177,7 @@ class State:
         at = found.column(column)
         columns = list(found.columns)
         found.take(to, columns[at].mark)
-        columns[at] = Column(to, columns[at].mark, renamed=True)
+        columns[at] = columns[at]._replace(name=to, renamed=True)
         found.columns = tuple(columns)
 
     def remove_column(self, namespace: str, table: str, version: str | None, column: str) -> None:
@@ -318,6 +185,46 @@ class State:
         found = self.version(namespace, table, version)
         at = found.column(column)
         found.columns = found.columns[:at] + found.columns[at + 1 :]
+
+    def update_type(
+        self,
+        namespace: str,
+        table: str,
+        version: str | None,
+        column: str,
+        to: str,
+        *,
+        forced: bool,
+    ) -> None:
+        """Give a column another type, which holds all that the old one held unless it is forced."""
+        found = self.version(namespace, table, version)
+        columns = list(found.columns)
+        at = next((i for i, c in enumerate(columns) if c.name == column), None)
+        if at is not None and columns[at].type == to:
+            return
+        at = found.column(column)
+        if not forced and to not in WIDER[columns[at].type]:
+            raise SchemaValidationError(to)
+        columns[at] = columns[at]._replace(type=to, retyped=True)
+        found.columns = tuple(columns)
+
+    def divide(self, namespace: str, table: str, version: str | None) -> None:
+        """Divide the rows to come by `p`; a version that had files stays as it is."""
+        found = self.version(namespace, table, version)
+        found.check_schema()
+        if found.filled:
+            raise SchemaValidationError(table)
+        found.parted = True
+
+    def sort_by(
+        self, namespace: str, table: str, version: str | None, columns: tuple[str, ...]
+    ) -> None:
+        """Say how files to come are sorted."""
+        found = self.version(namespace, table, version)
+        found.check_schema()
+        if not {*columns} <= {"k", "p", *(c.name for c in found.columns)}:
+            raise SchemaValidationError(table)
+        found.sorted_by = columns
 
     def set_lifecycle(
         self, namespace: str, table: str, version: str | None, lifecycle: str
@@ -336,15 +243,22 @@ class State:
         version: str | None,
         mode: str,
         *,
-        keyed: bool,
-        parted: bool,
+        shape: Shape,
+        external: bool = False,
+        makes_namespace: bool = True,
     ) -> Staged:
-        """Open a session; `keyed` and `parted` say what to make where the table is missing."""
+        """Open a session; `shape` says what to make where the table is missing."""
         found = self.existing(namespace, table, version, mode)
+        named = (namespace, table)
         if found is None:
             if mode not in CREATING:
                 raise NotFoundError(table)
-            return Staged(namespace, table, version, mode, None, keyed, parted, (V,))
+            if not makes_namespace:
+                self.namespace(namespace)
+            columns = () if shape.plain else (V,)
+            table_there = self.tables().get(named)
+            uid = None if table_there is None else table_there.uid
+            return Staged(*named, version, mode, uid, shape, columns, external, makes_namespace)
         if mode == "create":
             raise AlreadyExistsError(table)
         wrong = {"add": found.keyed, "append": found.keyed}
@@ -352,31 +266,38 @@ class State:
         wrong |= {"replace_partition": not found.parted}
         if wrong.get(mode):
             raise SchemaValidationError(mode)
-        uid, shape = self.table(namespace, table).uid, (found.keyed, found.parted, found.columns)
-        return Staged(namespace, table, found.name, mode, uid, *shape)
+        uid = self.table(*named).uid
+        return Staged(*named, found.name, mode, uid, *found.told, external, makes_namespace)
 
     def commit(self, staged: Staged, files: Sequence[File], uid: int) -> None:
         """Commit a session; `uid` is for the table that it may make."""
         named = (staged.namespace, staged.table, staged.version)
-        found = self.existing(*named, staged.mode)
+        table = self.tables().get(named[:2])
+        if staged.uid is not None and (table is None or table.uid != staged.uid):
+            raise ConcurrentModificationError(staged.table)
+        try:
+            found = self.existing(*named, staged.mode)
+        except NotFoundError:
+            # It was there when the session was staged, or could be made.
+            raise ConcurrentModificationError(staged.table) from None
         if found is None:
-            if staged.uid is not None:
-                raise ConcurrentModificationError(staged.table)
-            self.namespaces.setdefault(staged.namespace, Namespace())
-            found = self.make(*named, uid, keyed=staged.keyed, parted=staged.parted)
+            if staged.makes_namespace:
+                self.namespaces.setdefault(staged.namespace, Namespace())
+            found = self.make(*named, uid, staged.shape)
+            found.columns = staged.columns
         elif staged.mode == "create":
             raise AlreadyExistsError(staged.table)
-        elif staged.uid not in (None, self.table(*named[:2]).uid):
-            raise ConcurrentModificationError(staged.table)
-        shape = (found.keyed, found.parted, found.columns)
-        if shape != (staged.keyed, staged.parted, staged.columns):
+        if found.told != staged.told:
             raise ConcurrentModificationError(staged.table)
         if staged.mode == "replace":
             found.files = []
         if staged.mode == "replace_partition":
             touched = {found.partition(file) for file in files}
             found.files = [f for f in found.files if found.partition(f) not in touched]
+        if {f.path for f in found.files} & {f.path for f in files if f.path}:
+            raise RequestRejectedError(staged.table)
         found.files = [*found.files, *files]
+        found.filled = True
 
     def write_data(
         self,
@@ -388,25 +309,49 @@ class State:
         uid: int,
     ) -> None:
         """Write rows that are in the call itself, a file for each partition; it has no path yet."""
-        staged = self.stage(namespace, table, version, mode, keyed=False, parted=False)
+        staged = self.stage(namespace, table, version, mode, shape=Shape())
+        if self.existing(namespace, table, version, mode) is None:
+            # JSON's integers are of this type.
+            staged = replace(staged, columns=(V._replace(type="int64"),))
         parts: dict[int | None, list[Row]] = {}
         for row in rows:
-            parts.setdefault(row[1] if staged.parted else None, []).append(row)
+            parts.setdefault(row[1] if staged.shape.parted else None, []).append(row)
         files = [File("", 0, tuple(held), mode == "delete") for held in parts.values()]
         self.commit(staged, files, uid)
+
+    def add_files(
+        self,
+        namespace: str,
+        table: str,
+        version: str | None,
+        mode: str,
+        shape: Shape,
+        files: Sequence[File],
+        uid: int,
+    ) -> None:
+        """Register files where they are."""
+        named = (namespace, table, version)
+        found = self.tables().get(named[:2])
+        held = None if found is None else found.version(version)
+        if held is None and mode not in CREATING:
+            raise NotFoundError(table)
+        if held is not None and held.plain:
+            raise UnsupportedError(table)
+        self.commit(self.stage(*named, mode, shape=shape, external=True), files, uid)
 
     def truncate(self, namespace: str, table: str, version: str | None) -> None:
         """Remove all files."""
         self.version(namespace, table, version).files = []
 
     def rollback(self, namespace: str, table: str, version: str | None, then: State) -> None:
-        """Make a version's files and columns again what they were."""
+        """Make a version's files, columns and sort scheme again what they were."""
         found, uid = self.version(namespace, table, version), self.table(namespace, table).uid
         table_then = next((t for t in then.tables().values() if t.uid == uid), None)
         old = None if table_then is None else table_then.version(found.name)
         if old is None:
             raise NotFoundError(table)
         found.files, found.columns = list(old.files), old.columns
+        found.sorted_by = old.sorted_by
 
 
 class Snapshot(NamedTuple):
@@ -430,9 +375,12 @@ class Session:
 class Txn:
     """A running transaction, and what the model has of it."""
 
-    def __init__(self, handle: Transaction, base: Snapshot, expires_ns: int) -> None:
+    def __init__(
+        self, handle: Transaction, base: Snapshot, expires_ns: int, owner: str | None = None
+    ) -> None:
         self.id = handle.transaction_id
         self.base = base
+        self.owner = owner
         self.is_historic = handle.as_of is not None
         self.operations: list[tuple[str, dict[str, Any]]] = []
         self.expires_ns = expires_ns

@@ -188,16 +188,46 @@ def truncate_table(
 def rollback_table(
     planner: EmbeddedPlanner, request: RollbackTable, write: Write
 ) -> TableRolledBack:
-    """Handle `rollback_table`: the version's files and schema are again what they were."""
+    """Handle `rollback_table`: the version's files, schema and sort scheme are again what they were."""
     found = find_version(write.view, request.namespace, request.table, request.table_version)
     then = _view_then(request, found, write)
     schema = schemas_of(then, found.version_id)[-1]
+    _check_divided(found, schema)
+    sort_scheme = _sort_scheme_then(then, found)
+    if sort_scheme != dumps(found.sort_scheme):
+        supersede(write, "table_version", found.row_id, sort_scheme=sort_scheme)
     if schema != found.schema or not _same_metadata(schema, found.schema):
         add_schema(write, found.version_id, schema)
         found = find_version(write.view, found.namespace, found.table, found.version)
     restore(planner, write, found, then.base)
     write.change(_change("replace", found))
     return TableRolledBack(found.table, rolled_back=True, as_of=request.as_of)
+
+
+def _check_divided(version: Version, schema: pa.Schema | None) -> None:
+    """Raise where rows are divided by a column that an earlier schema lacks, or has as another type.
+
+    A partition scheme that files were written by never changes, and so stays.
+    """
+    if version.partition_scheme is None or schema is None:
+        return
+    for key in version.partition_scheme.keys:
+        now = None if version.schema is None else version.schema.field(key.column).type
+        if key.column not in schema.names or schema.field(key.column).type != now:
+            raise SchemaValidationError(
+                f"table {version.namespace}.{version.table} cannot go back to that time: its partition "
+                f"scheme is of later, and column {key.column!r}, which it is made of, was not there "
+                "or of another type"
+            )
+
+
+def _sort_scheme_then(then: View, version: Version) -> str | None:
+    """The sort scheme that a version had, as the ledger has it."""
+    (text,) = then.db.execute(
+        f"SELECT sort_scheme FROM table_version WHERE version_id = ?3 AND {AT}",
+        (*then.at, version.version_id),
+    ).fetchone()
+    return None if text is None else str(text)
 
 
 def _same_metadata(one: pa.Schema | None, other: pa.Schema | None) -> bool:

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from io_core.defaults import FUTURE_DEFAULT, fill
 from io_core.errors import RequestRejectedError, SchemaValidationError, UnsupportedError
 from io_core.execute import read_plan
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.plan import ReadPlan
 from io_core.predicate import parse
-from io_core.schema import assign_field_ids, check_columns, decode_schema, encode_schema
+from io_core.schema import (
+    assign_field_ids,
+    check_columns,
+    decode_schema,
+    encode_schema,
+    merge_keys_of,
+)
 from io_core.sink import DEFAULT_ROWS_PER_FILE, delete_staged, write_files
 from io_core.storage import is_s3, local_path, persist
 from planner_client.protocol.inline import Previewed, WrittenInline
@@ -22,6 +29,8 @@ from planner_client.protocol.writes import CommitRequest, CreateIfMissing, Stage
 from planner_client.server import planning, sessions, writes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from io_core.model import WriteMode
     from planner_client.protocol.inline import Preview, WriteInline
     from planner_client.server.catalog import Version
@@ -117,11 +126,9 @@ def write_inline(planner: EmbeddedPlanner, request: WriteInline, write: Write) -
     sessions.keep(write.db, session)
     own = session.session if planner.place is None else planner.place.own_session(session.session)
     try:
-        entries = write_files(
-            own,
-            _typed(request, session.session.schema_serialized, given),
-            DEFAULT_ROWS_PER_FILE,
-        )
+        # What a delete lacks, besides its keys, it needs not.
+        schema = None if mode == "delete" else session.session.schema_serialized
+        entries = write_files(own, _typed(request, schema, given), DEFAULT_ROWS_PER_FILE)
         persist(local_path(entry.path) for entry in entries if not is_s3(entry.path))
         done = writes.commit(
             planner,
@@ -186,4 +193,14 @@ def _typed(request: WriteInline, serialized: str | None, given: pa.Table) -> pa.
                 f"column {name!r}: {wrong[0]!r} is no value of type {dtype}"
             )
         columns[name] = held
-    return pa.table(columns)
+    return pa.table(columns | _left_out(schema, columns, given.num_rows))
+
+
+def _left_out(schema: pa.Schema, columns: Collection[str], rows: int) -> dict[str, pa.ChunkedArray]:
+    """Columns that rows lack and may lack, as they will be: to leave one out is to say that.
+
+    Who merges through a sink is warned of these, in a process where somebody reads warnings.
+    """
+    keys = merge_keys_of(schema)
+    lacking = [f for f in schema if f.name not in columns and f.name not in keys and f.nullable]
+    return {field.name: fill(field, rows, FUTURE_DEFAULT) for field in lacking}

@@ -23,6 +23,7 @@ from planner_client.server.catalog import (
     define,
     existing_table,
     expect_table,
+    find_table,
     find_version,
 )
 from planner_client.server.growing import announced, schema_fields
@@ -75,7 +76,8 @@ class Kept(msgspec.Struct, frozen=True):
         create: The table to make, if it is missing.
         infer: Whether that table's schema is to come from the first file.
         external: Whether entries may lie outside of `data_dir`.
-        table_uuid: The table it was staged for; None where it is to make one.
+        table_uuid: The table it was staged for, or is to make a version of; None where it is to make
+            the table.
         table_schema: That table's schema, where the commit changes it to the session's.
     """
 
@@ -137,8 +139,8 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
     """The session that a request asks for, not kept yet."""
     kind = _format_of(request.format)
     found = find_existing(write.view, request, request.mode)
-    name = f"{request.namespace}.{request.table}"
-    expect_table(name, found.table_uuid if found else None, request.expected_table_id)
+    table_uuid = found.table_uuid if found else _table_uuid(write.view, request)
+    expect_table(f"{request.namespace}.{request.table}", table_uuid, request.expected_table_id)
     create: CreateTable | None = None
     infer = False
     if found is None:
@@ -189,9 +191,17 @@ def open_session(planner: EmbeddedPlanner, request: StageRequest, write: Write) 
         create,
         infer,
         request.allow_external_entries,
-        None if found is None else found.table_uuid,
+        table_uuid,
         encode_schema(found.schema) if found and changed else None,
     )
+
+
+def _table_uuid(view: View, request: StageRequest) -> str | None:
+    """The table that lacks the version which a request is to make; None where that is missing too."""
+    try:
+        return find_table(view, request.namespace, request.table).uuid
+    except NotFoundError:
+        return None
 
 
 def _settled(create: CreateTable, session: WriteSession, shape: Definition | None) -> CreateTable:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from io_core.errors import (
     AlreadyExistsError,
     ConcurrentModificationError,
+    NotFoundError,
     RequestRejectedError,
     SchemaValidationError,
 )
@@ -207,10 +208,7 @@ def prepare(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> P
     if kept.infer and entries:
         kept = _inferred(kept, entries[0], planner.storage)
     if unknown := files_to_look_into(kept.session, entries):
-        asked = CreateTable(
-            namespace=session.namespace, table=session.table, table_version=session.table_version
-        )
-        found = find_existing(write.view, asked, session.mode)
+        found = _existing(write.view, session)
         kept = grown_by_files(kept, unknown, write.view, found, planner.storage)
     serialized = kept.session.schema_serialized
     schema = None if serialized is None else decode_schema(serialized)
@@ -284,10 +282,7 @@ def _own_files(
     inside = planner.relative(session.data_dir) + "/"
     if session.mode not in _REPLACING or all(path.startswith(inside) for path in paths):
         return frozenset()
-    asked = CreateTable(
-        namespace=session.namespace, table=session.table, table_version=session.table_version
-    )
-    version = find_existing(view, asked, session.mode)
+    version = _existing(view, session)
     if version is None:
         return frozenset()
     columns = planner.columns.get(view, version)
@@ -410,10 +405,7 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
     """The table that the commit writes into, made if the session was to make it."""
     session = kept.session
     name = f"{session.namespace}.{session.table}"
-    asked = CreateTable(
-        namespace=session.namespace, table=session.table, table_version=session.table_version
-    )
-    found, created = find_existing(write.view, asked, session.mode), False
+    found, created = _existing(write.view, session), False
     if kept.create is not None:
         if found is None:
             create = kept.create
@@ -436,6 +428,21 @@ def _target(write: Write, kept: Kept) -> tuple[Version, DeltaType]:
         raise _outdated(f"table {name} changed its schema since the session was staged")
     keyed = bool(found.merge_keys)
     return found, delta_type(session.mode, keyed=keyed, created=created)
+
+
+def _existing(view: View, session: WriteSession) -> Version | None:
+    """The version that a commit writes into; None where it is missing, and may be made.
+
+    Raises:
+        ConcurrentModificationError: There was one when the session was staged.
+    """
+    asked = CreateTable(
+        namespace=session.namespace, table=session.table, table_version=session.table_version
+    )
+    try:
+        return find_existing(view, asked, session.mode)
+    except NotFoundError as error:
+        raise _outdated(f"{error}, other than when the session was staged") from None
 
 
 def _same_keys(one: PartitionScheme | None, other: PartitionScheme | None) -> bool:

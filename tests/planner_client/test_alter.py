@@ -301,6 +301,20 @@ def test_another_table_of_the_same_name_is_told_apart(tmp_path: Path) -> None:
             planner.call(endpoint, request)
 
 
+def test_a_version_is_made_of_the_table_that_its_writer_means(tmp_path: Path) -> None:
+    planner = EmbeddedPlanner(tmp_path / "catalog")
+    catalog = Client(tmp_path / "catalog").catalog
+    where: dict[str, Any] = {"namespace": "n", "table": "t"}
+    catalog.write(ROWS, **where)
+    expected = catalog.describe_table(**where).table_id
+    asked = StageRequest(**where, table_version="2", mode="create", expected_table_id=expected)
+    assert planner.call(STAGE, asked).expected_table_id == expected
+    catalog.drop_table(**where)
+    catalog.write(ROWS, **where)
+    with pytest.raises(ConcurrentModificationError, match="it was dropped and made again"):
+        planner.call(STAGE, asked)
+
+
 # --- renaming and dropping ------------------------------------------------------------------------
 
 

@@ -184,6 +184,32 @@ def test_a_rollback_brings_the_schema_back(client: Client, where: dict[str, Any]
     ]
 
 
+def test_a_rollback_brings_the_sort_scheme_back(client: Client, where: dict[str, Any]) -> None:
+    before = time.time_ns()
+    alter(client, where, add("n", "int64"))
+    client.catalog.alter_table(**where, sort_scheme={"keys": [{"key": ["n"]}]})
+    after = time.time_ns()
+    client.catalog.rollback_table(**where, as_of=before)
+    assert client.catalog.describe_table(**where).sort_scheme is None
+    client.catalog.write(OLD, **where)
+    client.catalog.rollback_table(**where, as_of=after)
+    scheme = client.catalog.describe_table(**where).sort_scheme
+    assert scheme is not None
+    assert [key.key for key in scheme.keys] == [("n",)]
+
+
+def test_no_rollback_takes_the_column_that_rows_are_divided_by(client: Client, ns: str) -> None:
+    where: dict[str, Any] = {"namespace": ns, "table": "divided"}
+    client.catalog.create_table(**where, schema=OLD.schema, auto_create_namespace=True)
+    before = time.time_ns()
+    alter(client, where, add("day", "string"))
+    client.catalog.alter_table(**where, partition_updates={"keys": [{"key": ["day"]}]})
+    client.catalog.write(OLD.append_column("day", pa.array(["a", "b"])), **where)
+    with pytest.raises(SchemaValidationError, match="column 'day', which it is made of"):
+        client.catalog.rollback_table(**where, as_of=before)
+    assert client.catalog.read(**where).num_rows == 2
+
+
 def test_a_session_that_knows_the_older_schema_does_not_commit(
     client: Client, where: dict[str, Any]
 ) -> None:

@@ -297,6 +297,29 @@ def test_rows_in_a_call_add_columns_and_promote_nothing(
     assert client.catalog.read(**where).to_pylist()[-1] == {"id": 3, "x": 1.0, "note": "n"}
 
 
+def test_rows_in_a_call_that_lack_columns_have_nulls_and_defaults_there(client: Client) -> None:
+    where: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
+    columns = [
+        SchemaField("id", "int64", is_merge_key=True),
+        SchemaField("x", "float32"),
+        SchemaField("n", "int64", future_default=7),
+        SchemaField("who", "string", nullable=False),
+    ]
+    client.catalog.create_table(**where, schema_def=columns, auto_create_namespace=True)
+    # The planner warns of nothing: nobody reads the warnings of its process.
+    client.catalog.write_data(**where, data={"id": [1], "who": ["a"]}, mode="merge")
+    client.catalog.write_data(**where, data={"id": [1, 2], "who": ["b", "c"]})
+    assert client.catalog.read(**where).to_pylist() == [
+        {"id": 1, "x": None, "n": 7, "who": "b"},
+        {"id": 2, "x": None, "n": 7, "who": "c"},
+    ]
+    client.catalog.write_data(**where, data={"id": [2]}, mode="delete")
+    assert client.catalog.read(**where).num_rows == 1
+    for lacking in ({"id": [1]}, {"who": ["a"]}):
+        with pytest.raises(SchemaValidationError, match="the rows lack"):
+            client.catalog.write_data(**where, data=lacking, mode="merge")
+
+
 def test_columns_that_divide_the_table_keep_their_type(client: Client) -> None:
     where: dict[str, Any] = {"namespace": f"n{uuid.uuid4().hex}", "table": "t"}
     client.catalog.write(OLD, **where, partition_scheme={"keys": [{"key": ["id"]}]})

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from io_core.errors import (
+    ConcurrentModificationError,
     DataFileError,
     DeltaCATError,
     NotFoundError,
@@ -46,6 +47,21 @@ def written(session: StagedSession, name: str = "embeddings/output.parquet") -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(ROWS, path)
     return session.entry_for(name, records=2)
+
+
+def test_a_version_that_has_gone_is_a_conflict_of_what_was_staged_for_it(
+    client: Client, where: dict[str, Any]
+) -> None:
+    catalog, second = client.catalog, {**where, "table_version": "2"}
+    catalog.create_table(**second, schema=ROWS.schema)
+    session = catalog.stage(**second, mode="add")
+    entry = written(session)
+    catalog.drop_table(**where)
+    catalog.create_table(**where, schema=ROWS.schema)
+    with pytest.raises(ConcurrentModificationError, match="has no version '2'"):
+        catalog.commit(session=session, entries=[entry])
+    with pytest.raises(NotFoundError, match="has no version '2'"):
+        catalog.stage(**second, mode="add")
 
 
 def test_files_are_staged_described_and_committed(client: Client, where: dict[str, Any]) -> None:
