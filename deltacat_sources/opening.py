@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from io_core.model import TableRef
+from io_core.plan import ReadPlan
 from io_core.predicate_like import as_predicate
 from io_core.scan import Scan
 from io_core.schema import check_columns
 from planner_client import connect
+from planner_client.given import listed, of_kind
+from planner_client.transaction import Transaction
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from io_core.plan import ReadPlan
     from io_core.predicate_like import PredicateLike
     from planner_client import Client
-    from planner_client.transaction import Transaction
 
 __all__ = ["check_plan", "open_scan"]
 
@@ -49,6 +50,9 @@ def open_scan(
         PlannerUnavailableError: No planner answers.
     """
     ref = TableRef.parse(table, table_version)
+    names = listed("columns", columns, str)
+    if transaction is not None:
+        of_kind("transaction", transaction, Transaction, "what client.transaction() returned")
     scan, header = Scan(
         ref,
         connect(planner),
@@ -57,7 +61,7 @@ def open_scan(
         transaction_id=None if transaction is None else transaction.transaction_id,
         since=since,
     ).pinned()
-    check_columns(columns or (), header.schema)
+    check_columns(names or (), header.schema)
     return scan, header
 
 
@@ -72,6 +76,7 @@ def check_plan(plan: ReadPlan, table: str | TableRef, others: Sequence[object]) 
     Raises:
         ValueError: It does not go with them.
     """
+    of_kind("plan", plan, ReadPlan, "what client.catalog.plan() returned")
     ref, header = TableRef.parse(table), plan.header
     if (ref.namespace, ref.table) != (header.namespace, header.table):
         raise ValueError(f"{plan!r} is of another table than {ref}: pass the one or the other")

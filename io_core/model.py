@@ -76,7 +76,7 @@ class TableRef(msgspec.Struct, frozen=True, omit_defaults=True):
         """Read `"namespace.table"`; the table's name may hold further dots. A version overrides.
 
         Raises:
-            ValueError: The text has no dot, or a part cannot be a name.
+            ValueError: It is no text with a dot, or a part cannot be a name.
 
         Example:
             >>> TableRef.parse("robotics.episodes")
@@ -86,9 +86,10 @@ class TableRef(msgspec.Struct, frozen=True, omit_defaults=True):
             if table_version is None:
                 return text
             return msgspec.structs.replace(text, table_version=table_version)
-        namespace, dot, table = text.partition(".")
-        if not dot:
+        is_text = isinstance(text, str)
+        if not is_text or "." not in text:
             raise ValueError(f"{text!r} is no table: write it as 'namespace.table'")
+        namespace, _, table = text.partition(".")
         return cls(check_name("namespace", namespace), check_name("table", table), table_version)
 
     def __str__(self) -> str:

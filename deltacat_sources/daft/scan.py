@@ -20,6 +20,7 @@ from io_core.errors import UnsupportedError
 from io_core.predicate import bind
 from io_core.predicate_like import as_predicate
 from io_core.schema import check_columns
+from planner_client.given import listed
 
 if TYPE_CHECKING:
     import os
@@ -99,7 +100,7 @@ def read_deltacat(
     """
     if plan is not None:
         check_plan(plan, table, (planner, as_of, table_version, transaction, changes_since))
-        check_columns(columns or (), plan.schema)
+        check_columns(listed("columns", columns, str) or (), plan.schema)
         return _shown(TableSource(None, plan, io_config), as_predicate(predicate), columns)
     scan, header = open_scan(
         table,

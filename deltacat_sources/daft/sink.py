@@ -24,6 +24,7 @@ from io_core.schema import encode_schema
 from io_core.sink import OpenSink, conform, write_batches, write_schema
 from planner_client import connect
 from planner_client.calls import new_operation
+from planner_client.given import counted, mapped, of_kind, one_or_more
 
 if TYPE_CHECKING:
     import os
@@ -79,17 +80,21 @@ def write_deltacat(
         DeltaCATError: `SchemaValidationError` where the frame does not fit, `NotFoundError` where no
             table is to be made, `ConcurrentModificationError` where another commit came first.
     """
+    of_kind("df", df, daft.DataFrame, "a Daft frame")
+    rows = counted("max_rows_per_file", max_rows_per_file, least=1) or ROWS_PER_FILE
+    keys = None if merge_keys is None else one_or_more("merge_keys", merge_keys)
+    parts = None if partition_by is None else one_or_more("partition_by", partition_by)
+    more = {} if isinstance(create, bool) else mapped("create", create)
     schema, client = table_schema(df.schema()), connect(planner)
     wanted = None
     if mode == "create" or (mode == "auto" and create is not False):
-        wanted = creation_of(schema, partition_by, merge_keys)
-        wanted |= dict(create) if not isinstance(create, bool) else {}
+        wanted = creation_of(schema, parts, keys) | more
     session = _stage(client, TableRef.parse(table), mode, wanted, schema, transaction)
-    sink = OpenSink(client, session, new_operation(), max_rows_per_file)
+    sink = OpenSink(client, session, new_operation(), rows)
 
     def staged() -> list[WriteEntry]:
         with client.heartbeating(session):
-            check_layout(session, partition_by, merge_keys)
+            check_layout(session, parts, keys)
             # What never fits is refused before the frame runs.
             conform(schema.empty_table(), write_schema(session, schema), session)
             return written_by_workers(df, sink) if _runs_on_ray() else _here(df, sink)

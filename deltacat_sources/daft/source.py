@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import daft
 from daft.daft import CountMode
+from daft.io import IOConfig
 from daft.io.source import DataSource
 
 from deltacat_sources.daft.predicate import columns_read, translate
@@ -23,11 +24,11 @@ from deltacat_sources.daft.types import daft_schema
 from io_core.errors import UnsupportedError
 from io_core.looked import check_files
 from io_core.predicate import Constant, dump
+from planner_client.given import of_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from daft.io import IOConfig
     from daft.io.pushdowns import Pushdowns
     from daft.io.source import DataSourceTask
 
@@ -52,6 +53,8 @@ class TableSource(DataSource):
     """
 
     def __init__(self, scan: Scan | None, header: ReadPlan, io_config: IOConfig | None) -> None:
+        if io_config is not None:
+            of_kind("io_config", io_config, IOConfig, "a daft.io.IOConfig")
         self._scan, self._header, self._io_config = scan, header, io_config
         self.arrow_schema = daft_schema(header.schema)
         self._schema = daft.Schema.from_pyarrow_schema(self.arrow_schema)

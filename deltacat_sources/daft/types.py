@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["daft_schema", "is_native", "table_schema"]
 
+# Images, embeddings, tensors of any shape, Python's objects.
+_OF_DAFT = "daft.super_extension"
+
 
 def daft_schema(schema: pa.Schema) -> pa.Schema:
     """The Arrow types that a table's columns have in Daft; every value fits exactly.
@@ -54,7 +57,7 @@ def table_schema(schema: daft.Schema) -> pa.Schema:
         except (ValueError, TypeError, pa.ArrowException):
             raise SchemaValidationError(
                 f"column {field.name!r} is of type {field.dtype}, which a table cannot hold: "
-                "cast it first"
+                "turn it into numbers, text, bytes or lists of them first"
             ) from None
     return pa.schema(fields)
 
@@ -63,6 +66,8 @@ def _plain(dtype: pa.DataType) -> pa.DataType:
     """Arrow's usual type for what Daft exports as a large one."""
     t = pa.types
     if isinstance(dtype, pa.BaseExtensionType):
+        if dtype.extension_name == _OF_DAFT:
+            raise TypeError(f"{dtype} means something to Daft alone")
         return dtype
     if t.is_large_string(dtype):
         return pa.string()

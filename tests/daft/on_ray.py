@@ -20,6 +20,7 @@ from io_core.errors import SchemaValidationError
 from io_core.sink import OpenSink
 from planner_client import Client
 from planner_client.calls import new_operation
+from tests.daft.queries import answer, build_keyed, expected, scanned
 from tests.dying import die_once
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ def _tables(client: Client) -> dict[str, Any]:
     }
 
 
+_ASKED = ("names exchanged", "some of a filter, counted", "a join of two filters")
+
+
+def _wrong(client: Client) -> list[str]:
+    """Queries that are not answered like those of the same rows in memory."""
+    build_keyed(client)
+    frame = scanned(client, "keyed")
+    return [query for query in _ASKED if answer(query, frame) != expected(query, "keyed")]
+
+
 def _refused(client: Client) -> bool:
     try:
         write_deltacat(daft.from_pydict({"id": ["a"]}), "ns.keyed", planner=client)
@@ -138,6 +149,7 @@ def main(root: str) -> None:
         died.exists(),
     ]
     found["durable"] = _durable(client)
+    found["wrong"] = _wrong(Client(f"{root}/queries"))
     sys.stdout.write(json.dumps(found) + "\n")
     ray.shutdown()
 

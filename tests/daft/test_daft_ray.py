@@ -47,6 +47,10 @@ def test_rows_that_do_not_fit_are_refused(found: dict[str, Any]) -> None:
     assert found["refused"]
 
 
+def test_queries_are_those_of_the_same_rows_in_memory(found: dict[str, Any]) -> None:
+    assert found["wrong"] == []
+
+
 def test_a_worker_that_dies_while_writing_loses_and_doubles_nothing(found: dict[str, Any]) -> None:
     assert found["dying"] == [2000, True, True]
 
