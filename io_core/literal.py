@@ -132,6 +132,8 @@ def locate(value: object, dtype: pa.DataType) -> Located:
                 fixed = not _is_variable_binary(dtype)
                 return _place_fixed(raw, dtype) if fixed else Located(lean_scalar(raw, dtype), True)
         case "number":
+            if type(value) is int and dtype.id in _GRIDS:
+                return _place_on_grid(value, dtype, exact=True)
             if (number := _number(value, floats=pa.types.is_floating(dtype))) is not None:
                 return _place_number(number, dtype)
         case "other":
@@ -251,15 +253,21 @@ def _unit_ns(dtype: pa.DataType) -> int:
 
 def _grid(dtype: pa.DataType) -> tuple[int, int]:
     """Least and greatest integer that stands for a value of a discrete type."""
-    if pa.types.is_decimal(dtype):
+    found = _GRIDS.get(dtype.id)
+    if found is None:
         top = 10**dtype.precision - 1
         return -top, top
-    bits = 32 if pa.types.is_date32(dtype) or pa.types.is_time32(dtype) else 64
-    if pa.types.is_integer(dtype):
-        bits = dtype.bit_width
-        if pa.types.is_unsigned_integer(dtype):
-            return 0, 2**bits - 1
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return found
+
+
+# By Arrow's number of a type; of decimals it depends on the precision.
+_GRIDS = {
+    t.id: (0, 2**t.bit_width - 1) if pa.types.is_unsigned_integer(t) else (-top, top - 1)
+    for kind in ("number", "date", "time", "timestamp", "duration")
+    for t in _TYPES[kind]
+    if not pa.types.is_floating(t) and not pa.types.is_decimal(t)
+    for top in [2 ** (t.bit_width - 1)]
+}
 
 
 def _place_on_grid(whole: int, dtype: pa.DataType, *, exact: bool) -> Located:

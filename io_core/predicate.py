@@ -483,9 +483,8 @@ def _value_type(dtype: pa.DataType) -> pa.DataType:
 
 
 def _is_nan(value: object, dtype: pa.DataType) -> bool:
-    if not pa.types.is_floating(dtype):
-        return False
-    return value == "NaN" or (isinstance(value, float) and math.isnan(value))
+    told = value == "NaN" or (isinstance(value, float) and math.isnan(value))
+    return told and bool(pa.types.is_floating(dtype))
 
 
 def _locate(column: str, value: object, dtype: pa.DataType, place: str) -> Located:
@@ -505,7 +504,6 @@ def _bind_compare(
         if kind_of(dtype) == "other":
             raise PredicateError(f"at {place}, column {column!r}: {dtype} cannot be compared")
         return Constant(False)
-    present = Not(IsNull(column))
     if _is_nan(value, dtype):
         table: dict[CompareOp, Predicate] = {
             "eq": IsNan(column),
@@ -513,13 +511,14 @@ def _bind_compare(
             "neq": Not(IsNan(column)),
             "lt": Not(IsNan(column)),
             "gt": Constant(False),
-            "lte": present,
+            "lte": Not(IsNull(column)),
         }
         return table[op]
     scalar, exact = _locate(column, value, dtype, place)
     if exact and scalar is not None:
         return Compare(op, column, scalar)
     # No value of the type equals the literal; `scalar` is the greatest one below it.
+    present = Not(IsNull(column))
     if op in ("eq", "neq"):
         return Constant(False) if op == "eq" else present
     below = op in ("lt", "lte")

@@ -24,7 +24,7 @@ from planner_client.server.partitions import (
     partition_runs,
     partition_table,
 )
-from planner_client.server.runs import RunCache
+from planner_client.server.runs import FEW, RunCache
 from planner_client.server.segments import core_runs, file_count
 from planner_client.server.statistics import (
     BLOCK,
@@ -237,6 +237,10 @@ class FileColumns(NamedTuple):
 
     def hash_sum(self, view: View, rows: Rows, *, once: bool = False) -> int:
         """The sum of the rows' 128-bit hashes modulo 2^128."""
+        if len(rows) <= FEW:
+            column = ("hash", self.stats.version_id, self.epoch)
+            hashes = self.runs.values(view, column, rows)
+            return sum(int.from_bytes(held, "little") for held in hashes) % 2**128
         return _added(self.hashes_of(view, rows, once=once))
 
     def hash_total(self, view: View) -> int:

@@ -47,9 +47,6 @@ __all__ = ["plan", "resolve_time"]
 # What pins a plan to a snapshot, which is part of an answer's key by itself.
 _UNPINNED: dict[str, None] = dict.fromkeys(("snapshot", "as_of", "plan_token", "operation_id"))
 
-# Of so many files pieces are joined; of more it costs less to take values by their places.
-_FEW_FILES = 16
-
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
     """What a plan token says: the snapshot, and which question it was given for."""
@@ -414,17 +411,11 @@ def _shared_columns(columns: FileColumns, rows: Rows) -> dict[str, pa.Array]:
 
 
 def _spread(codes: npt.NDArray[Any], values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """Each array's values by number; they mostly are of one number, or few, which costs least."""
+    """Each array's values by number; they mostly are of one number, which costs least."""
     count = len(codes)
     if count and bool((codes == codes[0]).all()):
         place = int(codes[0])
         return {name: pa.repeat(held[place], count) for name, held in values.items()}
-    if 0 < count <= _FEW_FILES:
-        places = codes.tolist()
-        return {
-            name: pa.concat_arrays([held.slice(place, 1) for place in places])
-            for name, held in values.items()
-        }
     index = pa.array(codes)
     return {name: held.take(index) for name, held in values.items()}
 

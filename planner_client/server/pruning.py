@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -17,15 +18,16 @@ from io_core.literal import load_array
 from io_core.plan import Pruned
 from io_core.predicate import And, Constant, Predicate, columns_of, conjuncts, restrict
 from io_core.prune import prune
-from planner_client.server.bound_keys import may_match
-from planner_client.server.statistics import BLOCK, PIECE
+from planner_client.server.bound_keys import judge
+from planner_client.server.column_keys import PIECE
+from planner_client.server.statistics import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from io_core.partition import Bounds
     from io_core.prune import Verdict
-    from planner_client.server.bound_keys import Keys
+    from planner_client.server.bound_keys import Keys, Said
     from planner_client.server.catalog import Version
     from planner_client.server.columns import FileColumns, Totals
     from planner_client.server.statistics import StatColumn
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Question", "Seen", "Survivors", "surviving"]
 
 _MANY = 10_000
-# So few blocks are looked at file by file at once.
-_FEW_BLOCKS = 2
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -199,17 +199,13 @@ class _Pruning:
 
     def run(self) -> tuple[Rows, Mask]:
         """Numbers of the files that are left, ascending, and whether each needs a filter."""
-        partitions = self._chosen()
         stats = self._stats()
-        blocks = self._blocks(partitions, stats)
-        rows = self._since(self._shown(self._candidates(blocks, stats), partitions))
+        self._settle_whole(stats)
+        partitions = self._chosen()
+        rows = self._since(self._shown(self._candidates(partitions, stats), partitions))
         if self._seen.dead_known:
             rows = rows[~np.isin(self._seen.columns.profile[rows], self._delete_kinds())]
-        if stats and len(rows) > _MANY:
-            # Partition values say nothing more of most files; of those that are left, they may.
-            rows = rows[self._verdict(rows, stats, joint=False)[0]]
-        may, every = self._verdict(rows, stats, joint=True)
-        rows, every = rows[may], every[may]
+        rows, every = self._verdict(rows, stats)
         extra = self._matching_otherwise(partitions, rows)
         self._count_steps(partitions, rows, extra)
         if len(extra):
@@ -221,6 +217,11 @@ class _Pruning:
         if self._usable is not whole and self._usable != whole:
             residual = np.ones(len(rows), np.bool_)
         return rows, residual
+
+    def _settle_whole(self, stats: dict[str, StatColumn]) -> None:
+        """Close the conjuncts that all rows of the table match."""
+        known = _with_keys((name, column.keys.whole) for name, column in stats.items())
+        self._open = tuple(c for c in self._open if not judge(c, known).every)
 
     def _chosen(self) -> _Chosen | None:
         """Which partitions may hold a matching row; None where nothing is known to rule one out."""
@@ -237,27 +238,37 @@ class _Pruning:
         return _Chosen(numbers, mask)
 
     def _valued_partitions(self) -> Rows:
-        """Which partitions their values do not rule out, block by block first."""
+        """Which partitions their values do not rule out."""
         count, known = len(self._seen.columns.partitions.ids), self._by_value
-        rows = np.arange(count)
-        if count > _FEW_BLOCKS * BLOCK:
-            sizes = np.full(-(-count // BLOCK), BLOCK)
-            verdicts = self._judged(sizes, lambda c: [s.blocks for s in known.get(c, ())])
-            rows = _rows_of(np.flatnonzero(_all_may(verdicts, len(sizes))), count)
+        sizes = np.full(-(-count // BLOCK), BLOCK)
+        # Where a column makes several values, one of them rules out most; all do in the end.
+        one = {name: held[0] for name, held in known.items()}
+        rows = self._narrowed(one, sizes, np.arange(len(sizes)), count)
+        said = self._by_numbers({n: c for n, c in one.items() if len(known[n]) == 1}, rows)
         ones = np.ones(len(rows), np.int64)
-        verdicts = self._judged(ones, lambda c: [s.take(rows) for s in known.get(c, ())])
-        kept = np.flatnonzero(_all_may(verdicts, len(rows)))
-        self._settle(verdicts, kept)
+        verdicts = [
+            (found.may, found.every)
+            if found.final
+            else prune(conjunct, ones, lambda c: [s.take(rows) for s in known.get(c, ())])
+            for conjunct, found in zip(self._open, said, strict=True)
+        ]
+        kept = _spread(_all_may(may for may, _ in verdicts), len(rows))
+        # All rows of what is left are known to match the others.
+        pairs = zip(self._open, verdicts, strict=True)
+        self._open = tuple(
+            c for c, (_, every) in pairs if not _spread(every, len(rows))[kept].all()
+        )
         return rows[kept]
 
-    def _judged(self, sizes: Rows, bounds: Callable[[str], Sequence[Bounds]]) -> list[Verdict]:
-        """What is known of things of so many rows, for each conjunct that is open."""
-        return [prune(conjunct, sizes, bounds) for conjunct in self._open]
-
-    def _settle(self, verdicts: list[Verdict], kept: Rows) -> None:
-        """Close the conjuncts that all rows of what is kept are known to match."""
-        pairs = zip(self._open, verdicts, strict=True)
-        self._open = tuple(c for c, verdict in pairs if not verdict.every[kept].all())
+    def _by_numbers(self, held: Mapping[str, StatColumn], rows: Rows) -> list[Said]:
+        """What numbers say of the rows, for each conjunct that is open, where they say it all."""
+        used = frozenset().union(*map(columns_of, self._open))
+        known = _with_keys(
+            (name, column.keys.take(rows))
+            for name, column in held.items()
+            if name in used and column.keys.known
+        )
+        return [judge(conjunct, known) for conjunct in self._open]
 
     @functools.cached_property
     def _by_value(self) -> dict[str, list[StatColumn]]:
@@ -298,48 +309,67 @@ class _Pruning:
                 found[name] = column
         return found
 
-    def _blocks(self, partitions: _Chosen | None, stats: dict[str, StatColumn]) -> Rows:
-        """Which blocks of files may hold one that is left."""
+    def _candidates(self, partitions: _Chosen | None, stats: dict[str, StatColumn]) -> Rows:
+        """Files that neither their block's partitions nor numbers rule out."""
         columns = self._seen.columns
         blocks = np.arange(-(-columns.height // BLOCK))
         if partitions is not None:
             numbers = partitions.numbers
             first = numbers.searchsorted(columns.low_partition)
             blocks = blocks[numbers.searchsorted(columns.high_partition, side="right") > first]
-        if stats and len(blocks) > _FEW_BLOCKS:
-            known = {n: s.first_blocks(columns.height) for n, s in stats.items()}
-            verdicts = self._judged(columns.block_rows, _one_source(known))
-            blocks = blocks[_all_may(verdicts, len(columns.block_rows))[blocks]]
-            self._settle(verdicts, blocks)
-        return blocks
+        return self._narrowed(stats, columns.block_rows, blocks, columns.height)
 
-    def _candidates(self, blocks: Rows, stats: dict[str, StatColumn]) -> Rows:
-        """Files of the blocks; of many blocks without those that numbers rule out."""
-        height = self._seen.columns.height
-        if len(blocks) <= _FEW_BLOCKS or not stats:
-            return _rows_of(blocks, height)
-        asked, each = self._predicate, PIECE // BLOCK
-        found = []
+    def _narrowed(
+        self, held: Mapping[str, StatColumn], sizes: Rows, blocks: Rows, count: int
+    ) -> Rows:
+        """Which of the first `count` things numbers do not rule out, block by block first.
+
+        Args:
+            held: What is known of columns.
+            sizes: How many rows each block has.
+            blocks: Those that may hold something.
+            count: How many things there are.
+        """
+        if not held or not self._open:
+            return _rows_of(blocks, count)
+        if len(blocks) > 1:
+            blocks = blocks[self._may(held, sizes, count)[blocks]]
+        if not len(blocks):
+            return np.zeros(0, np.int64)
+        found, each = [], PIECE // BLOCK
         first, last = int(blocks[0]) // each, int(blocks[-1]) // each
-        ends = blocks.searchsorted(np.arange(first, last + 2) * each).tolist()
+        ends = [0, len(blocks)]
+        if last > first:
+            ends = blocks.searchsorted(np.arange(first, last + 2) * each).tolist()
         for piece, (start, end) in enumerate(itertools.pairwise(ends), first):
             if start == end:
                 continue
-            held = blocks[start:end]
+            inside = blocks[start:end]
             # Blocks in between are looked at too: that costs less than to pick.
-            part = slice(int(held[0]) * BLOCK, min(int(held[-1] + 1) * BLOCK, height))
-            inside = slice(part.start - piece * PIECE, part.stop - piece * PIECE)
-            keys = {n: self._keys(n, column, piece) for n, column in stats.items()}
-            known = {n: k.cut(inside) for n, k in keys.items() if k is not None}
-            mask = may_match(asked, known)
+            part = slice(int(inside[0]) * BLOCK, min(int(inside[-1] + 1) * BLOCK, count))
+            cut = slice(part.start - piece * PIECE, part.stop - piece * PIECE)
+            known = _with_keys((n, c.keys.piece(piece)) for n, c in held.items())
+            known = {name: keys.cut(cut) for name, keys in known.items()}
+            mask = _all_may([judge(conjunct, known).may for conjunct in self._open])
             found.append(
-                _rows_of(held, height) if mask is None else np.flatnonzero(mask) + part.start
+                _rows_of(inside, count) if mask is True else np.flatnonzero(mask) + part.start
             )
-        return np.concatenate(found)
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _keys(self, name: str, column: StatColumn, piece: int) -> Keys | None:
-        assert self._schema is not None
-        return self._seen.columns.stats.keys_of(self._schema.field(name), column, piece)
+    def _may(self, held: Mapping[str, StatColumn], sizes: Rows, count: int) -> Mask:
+        """Which blocks may hold something."""
+        part = slice(len(sizes))
+        known = _with_keys((name, column.keys.blocks) for name, column in held.items())
+        known = {name: keys.cut(part) for name, keys in known.items()}
+        bare = frozenset(held).difference(known)
+        found = []
+        for conjunct in self._open:
+            may = judge(conjunct, known).may
+            if may is True and not bare.isdisjoint(columns_of(conjunct)):
+                bounds = {name: column.first_blocks(count) for name, column in held.items()}
+                may = prune(conjunct, sizes, _one_source(bounds)).may
+            found.append(may)
+        return _spread(_all_may(found), len(sizes))
 
     def _shown(self, rows: Rows, partitions: _Chosen | None) -> Rows:
         """Those files that are live, and in a partition that is left."""
@@ -373,15 +403,35 @@ class _Pruning:
         kept = pc.is_in(columns.paths(view, gone), value_set=columns.paths(view, later))
         return len(gone) - int(pc.sum(kept).as_py())
 
-    def _verdict(
-        self, rows: Rows, stats: dict[str, StatColumn], *, joint: bool
-    ) -> tuple[Mask, Mask]:
-        """Per file: whether a row may match, and whether all do; `joint` by partitions too."""
-        columns, asked = self._seen.columns, self._predicate
-        if isinstance(asked, Constant):
-            full = np.full(len(rows), asked.value)
-            return full, full
-        used = columns_of(asked)
+    def _verdict(self, rows: Rows, stats: dict[str, StatColumn]) -> tuple[Rows, Mask]:
+        """The files of which a row may match, and of each whether all do."""
+        every = np.ones(len(rows), np.bool_)
+        # What partitions know of a column counts as well.
+        alone = {n: c for n, c in stats.items() if n not in self._by_partition}
+        said = self._by_numbers(alone, rows)
+        mays = [found.may for found in said if found.final]
+        for found in said:
+            if found.final:
+                every &= found.every
+        if mays:
+            may = _spread(_all_may(mays), len(rows))
+            rows, every = rows[may], every[may]
+        left = tuple(c for c, found in zip(self._open, said, strict=True) if not found.final)
+        if not left:
+            return rows, every
+        asked = left[0] if len(left) == 1 else And(left)
+        if stats and len(rows) > _MANY:
+            # Partition values say nothing more of most files; of those that are left, they may.
+            may = self._pruned(asked, rows, stats, joint=False).may
+            rows, every = rows[may], every[may]
+        verdict = self._pruned(asked, rows, stats, joint=True)
+        return rows[verdict.may], (every & verdict.every)[verdict.may]
+
+    def _pruned(
+        self, asked: Predicate, rows: Rows, stats: dict[str, StatColumn], *, joint: bool
+    ) -> Verdict:
+        """Judge files by all that is known of them; `joint` by partitions' values too."""
+        columns, used = self._seen.columns, columns_of(asked)
         known: dict[str, list[Bounds]] = {}
         if joint and not used.isdisjoint(self._by_partition):
             partition = columns.partition[rows].astype(np.int64)
@@ -393,13 +443,6 @@ class _Pruning:
         for name in used & stats.keys():
             known[name] = [*known.get(name, ()), stats[name].take(rows)]
         return prune(asked, columns.rows[rows], lambda c: known.get(c, ()))
-
-    @property
-    def _predicate(self) -> Predicate:
-        """What is still to be asked of files."""
-        if len(self._open) == 1:
-            return self._open[0]
-        return And(self._open) if self._open else Constant(True)
 
     def _delete_kinds(self) -> list[int]:
         """Which profiles are those of delete files."""
@@ -503,11 +546,21 @@ def _rows_of(blocks: Rows, count: int) -> Rows:
     return rows[: rows.searchsorted(count)]
 
 
-def _all_may(verdicts: list[Verdict], count: int) -> Mask:
-    """Where no conjunct rules out all rows."""
-    if not verdicts:
-        return np.ones(count, np.bool_)
-    return functools.reduce(np.logical_and, [verdict.may for verdict in verdicts])
+def _all_may(parts: Iterable[Mask | bool]) -> Mask | bool:
+    """Where no part rules out all rows."""
+    # NumPy takes far longer to join a mask with what is true of all than two masks.
+    told = [part for part in parts if part is not True]
+    return functools.reduce(operator.and_, told) if told else True
+
+
+def _spread(mask: Mask | bool, count: int) -> Mask:  # noqa: FBT001  # private
+    """One answer for each, where one may stand for all."""
+    # NumPy's own way to say so takes ten times as long.
+    return mask if isinstance(mask, np.ndarray) else np.full(count, mask)
+
+
+def _with_keys(keys: Iterable[tuple[str, Keys | None]]) -> dict[str, Keys]:
+    return {name: held for name, held in keys if held is not None}
 
 
 def _of_rows(bounds: Bounds, rows: Rows) -> Bounds:

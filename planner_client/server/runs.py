@@ -6,7 +6,7 @@ import bisect
 import itertools
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from planner_client.server.store import View
 
-__all__ = ["Folded", "RunCache", "folded"]
+__all__ = ["FEW", "Folded", "RunCache", "folded"]
 
 Rows = npt.NDArray[np.int64]
 _RUN_BYTES = 32 * 2**20
@@ -31,7 +31,7 @@ _LEAST = 64
 # Said, since Arrow fails where no end is.
 _LONGEST = 2**31 - 1
 # So few values are put together one by one.
-_FEW = 16
+FEW = 16
 _MOST_LAYOUTS = 1_000
 
 
@@ -69,12 +69,11 @@ class Folded(NamedTuple):
             found = self.rest.take(pa.array(rows))
         return pc.binary_join_element_wise(pa.scalar(folder), found, "") if folder else found
 
-    def texts(self, rows: Rows) -> list[str]:
-        """The values of few rows; Arrow would cost more than all of the rest."""
-        return [
-            self.folders[bisect.bisect_right(self.ends, row)] + self.rest[row].as_py()
-            for row in rows.tolist()
-        ]
+    def value(self, row: int) -> Any:
+        """The value of one row, text or bytes. Of few rows Arrow would cost more than all of the rest."""
+        value = self.rest[row].as_py()
+        folder = self.folders[bisect.bisect_right(self.ends, row)]
+        return folder + value if folder else value
 
 
 def folded(paths: pa.Array, locate: Callable[[pa.Array], pa.Array]) -> Folded:
@@ -148,6 +147,8 @@ class RunCache:
         """
         if not len(rows):
             return pa.nulls(0, _RUN_TYPES[column[0]])
+        if len(rows) <= FEW:
+            return pa.array(self.values(view, column, rows), _RUN_TYPES[column[0]])
         order = None
         if consecutive(rows) is None and not bool((rows[1:] >= rows[:-1]).all()):
             order = np.argsort(rows, kind="stable")
@@ -160,29 +161,41 @@ class RunCache:
         back[order] = np.arange(len(order))
         return joined.take(pa.array(back))
 
+    # Any: texts, or the bytes of hashes.
+    def values(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[Any]:
+        """The same of few rows, as Python values."""
+        found, run, first, end = [], None, 0, 0
+        for row in rows.tolist():
+            while run is None or not first <= row < end:
+                run, first, end = self._holding(view, column, row)
+            found.append(run.value(row - first))
+        return found
+
     def _taken(
         self, view: View, column: tuple[str, int, int], rows: Rows, *, once: bool
     ) -> list[pa.Array]:
         """The rows, which ascend, piece by piece."""
-        layout = self._layout(view, column, int(rows[-1]))
-        few = len(rows) <= _FEW and column[0] != "hash"
-        parts, texts, at, last = [], [], 0, int(rows[-1])
+        parts, at, last = [], 0, int(rows[-1])
         while at < len(rows):
-            row = int(rows[at])
+            run, first, end = self._holding(view, column, int(rows[at]), once=once)
+            until = len(rows) if last < end else int(rows.searchsorted(end))
+            parts.append(run.take(rows[at:until] - first))
+            at = until
+        return list(itertools.chain.from_iterable(parts))
+
+    def _holding(
+        self, view: View, column: tuple[str, int, int], row: int, *, once: bool = False
+    ) -> tuple[Folded, int, int]:
+        """The run that has a row, and which rows it has: from a first one to before an end."""
+        layout = self._layout(view, column, row)
+        while True:
             index = bisect.bisect_right(layout.starts, row) - 1
             first, end = layout.starts[index], layout.ends[index]
             run = self._run(view, column, slice(first, end), once=once)
-            if run is None:
-                # Folded since, or not yet as far as this view can tell.
-                layout = self._read_layout(view, column)
-                continue
-            until = len(rows) if last < end else int(rows.searchsorted(end))
-            if few:
-                texts += run.texts(rows[at:until] - first)
-            else:
-                parts += run.take(rows[at:until] - first)
-            at = until
-        return [pa.array(texts, pa.string())] if few else parts
+            if run is not None:
+                return run, first, end
+            # Folded since, or not yet as far as this view can tell.
+            layout = self._read_layout(view, column)
 
     def _layout(self, view: View, column: tuple[str, int, int], last: int) -> _Layout:
         """Where the runs of the column are, at least as far as the file `last`."""

@@ -15,9 +15,8 @@ from io_core.literal import kind_of
 from io_core.partition import Bounds
 from io_core.prune import file_bounds
 from io_core.schema import without_views
-from planner_client.server.bound_keys import Keys, number_keys
+from planner_client.server.column_keys import PIECE, ColumnKeys
 from planner_client.server.segments import KINDS, stats_runs
-from planner_client.server.text_keys import TextKeys, is_text, text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +39,6 @@ __all__ = [
 
 Rows = npt.NDArray[np.int64]
 BLOCK = 1024
-# Pieces of a column are joined until they are this long.
-PIECE = 64 * BLOCK
 _FIXED = ("number", "date", "time", "timestamp", "duration")
 
 
@@ -54,11 +51,13 @@ class StatColumn(NamedTuple):
             the same for all of a piece takes no room.
         blocks: The same for each 1,024 files: least and greatest bound, counts added up; unknown
             where one file's is.
+        keys: Numbers for both.
     """
 
     height: int
     pieces: tuple[Bounds, ...]
     blocks: Bounds
+    keys: ColumnKeys
 
     def take(self, rows: Rows) -> Bounds:
         """What is known of the rows, in their order."""
@@ -119,10 +118,12 @@ def stat_column(bounds: Bounds) -> StatColumn:
     if bounds.low.null_count == length:
         unknown = np.full(-(-length // BLOCK), -1, np.int64)
         nothing = pa.nulls(len(unknown), dtype)
-        return StatColumn(length, pieces, Bounds(nothing, nothing, unknown, unknown, exact=False))
+        blocks = Bounds(nothing, nothing, unknown, unknown, exact=False)
+        return StatColumn(length, pieces, blocks, ColumnKeys.of(pieces, blocks))
     shape = pa.schema(list(zip(KINDS, (dtype, dtype, pa.int64(), pa.int64()), strict=True)))
-    blocks = _joined([file_bounds(_blocks(_table(piece, shape))) for piece in pieces])
-    return StatColumn(length, pieces, blocks._replace(exact=False))
+    joined = _joined([file_bounds(_blocks(_table(piece, shape))) for piece in pieces])
+    blocks = joined._replace(exact=False)
+    return StatColumn(length, pieces, blocks, ColumnKeys.of(pieces, blocks))
 
 
 def known_counts(counts: Rows) -> pa.Array:
@@ -138,7 +139,6 @@ class Stats:
         self.version_id = version_id
         self._lock = threading.Lock()
         self._known: dict[tuple[str, pa.DataType], StatColumn] = {}
-        self._keys: dict[tuple[str, pa.DataType], TextKeys] = {}
         # Of how many files, from the first on, nothing is known of a column.
         self._bare: dict[tuple[str, pa.DataType], int] = {}
 
@@ -171,16 +171,6 @@ class Stats:
                     pa.default_memory_pool().release_unused()
         return known
 
-    def keys_of(self, field: pa.Field, column: StatColumn, piece: int) -> Keys | None:
-        """Numbers for the bounds of one piece of a column; None where it has none."""
-        if not is_text(field.type):
-            return number_keys(column.pieces[piece])
-        key = (field.metadata[b"PARQUET:field_id"].decode(), field.type)
-        known = self._keys.get(key)
-        if known is None or known.pieces is not column.pieces:
-            known = self._keys[key] = text_keys(column.pieces, known)
-        return known.keys[piece]
-
 
 def _extended(
     known: StatColumn | None, runs: list[Run], dtype: pa.DataType, count: int
@@ -203,7 +193,9 @@ def _extended(
     blocks = _joined(
         [*old, empty, *(file_bounds(_blocks(_table(piece, shape))) for piece in fresh)]
     )
-    return StatColumn(count, (*pieces[:whole], *map(_lean, fresh)), blocks._replace(exact=False))
+    held, blocks = (*pieces[:whole], *map(_lean, fresh)), blocks._replace(exact=False)
+    keys = ColumnKeys.of(held, blocks) if known is None else known.keys.extended(held, blocks)
+    return StatColumn(count, held, blocks, keys)
 
 
 def _unknown(schema: pa.Schema, files: int) -> pa.Table:

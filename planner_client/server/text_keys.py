@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +19,14 @@ import pyarrow.compute as pc
 from planner_client.server.bound_keys import Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from io_core.partition import Bounds
 
-__all__ = ["TextKeys", "is_text", "text_keys"]
+__all__ = ["is_text", "shared_prefix", "text_keys"]
 
 _GREATEST = np.iinfo(np.uint64).max
 _BYTES = 8
-
-
-class TextKeys(NamedTuple):
-    """Numbers for the bounds of one column.
-
-    Attributes:
-        prefix: What every bound begins with.
-        pieces: The bounds that they were made of.
-        keys: The numbers of each piece: of least values 0 where unknown, of greatest ones the
-            greatest number.
-    """
-
-    prefix: bytes
-    pieces: tuple[Bounds, ...]
-    keys: tuple[Keys, ...]
 
 
 def is_text(dtype: pa.DataType) -> bool:
@@ -53,37 +38,32 @@ def is_text(dtype: pa.DataType) -> bool:
     )
 
 
-def text_keys(pieces: Sequence[Bounds], old: TextKeys | None = None) -> TextKeys:
-    """Numbers for the bounds of a column.
+def text_keys(bounds: Bounds, prefix: bytes | None) -> Keys:
+    """Numbers for bounds: of least values 0 where unknown, of greatest ones the greatest number.
 
     Args:
-        pieces: All files' bounds.
-        old: What was made of fewer of them, most of which is used again.
+        bounds: Of one column of files.
+        prefix: What every bound begins with; None where none is known.
     """
-    prefix = _shared(pieces, old)
-    same = 0
-    if old is not None and old.prefix == prefix:
-        pairs = zip(pieces, old.pieces, strict=False)
-        same = next((i for i, (a, b) in enumerate(pairs) if a is not b), len(old.pieces))
-    number = functools.partial(_number, prefix=prefix)
-    fresh = (
-        Keys(_numbers(piece.low, prefix, 0), _numbers(piece.high, prefix, _GREATEST), number)
-        for piece in pieces[same:]
-    )
-    kept = () if old is None else old.keys[:same]
-    return TextKeys(prefix, tuple(pieces), (*kept, *fresh))
+    prefix = prefix or b""
+    low, high = _numbers(bounds.low, prefix, 0), _numbers(bounds.high, prefix, _GREATEST)
+    known = not bounds.low.null_count and not bounds.high.null_count
+    return Keys(low, high, functools.partial(_number, prefix=prefix), known=known)
 
 
-def _shared(pieces: Sequence[Bounds], old: TextKeys | None) -> bytes:
-    """What all bounds begin with: what the least and the greatest of them do."""
-    known = set() if old is None else set(map(id, old.pieces))
-    ends = [] if old is None or not old.pieces else [old.prefix]
+def shared_prefix(pieces: Iterable[Bounds], old: bytes | None = None) -> bytes | None:
+    """What all bounds begin with: what the least and the greatest of them do. None where there is none.
+
+    Args:
+        pieces: The bounds.
+        old: What other bounds, which count too, begin with; None for none.
+    """
+    ends = [] if old is None else [old]
     for piece in pieces:
-        if id(piece) not in known:
-            found = (pc.min_max(side).as_py() for side in (piece.low, piece.high))
-            ends += [_raw(v) for pair in found for v in pair.values() if v is not None]
+        found = (pc.min_max(side).as_py() for side in (piece.low, piece.high))
+        ends += [_raw(v) for pair in found for v in pair.values() if v is not None]
     if not ends:
-        return b""
+        return None
     low, high = min(ends), max(ends)
     same = itertools.takewhile(lambda i: low[i] == high[i], range(min(len(low), len(high))))
     return low[: sum(1 for _ in same)]
@@ -115,9 +95,8 @@ def _numbers(values: pa.Array, prefix: bytes, missing: int) -> npt.NDArray[np.ui
     return whole
 
 
-def _number(value: pa.Scalar, prefix: bytes) -> np.uint64:
+def _number(value: pa.Scalar, prefix: bytes) -> int:
     raw = _raw(value.as_py())
     if raw.startswith(prefix):
-        rest = raw[len(prefix) : len(prefix) + _BYTES]
-        return np.uint64(int.from_bytes(rest.ljust(_BYTES, b"\0")))
-    return np.uint64(0 if raw < prefix else _GREATEST)
+        return int.from_bytes(raw[len(prefix) : len(prefix) + _BYTES].ljust(_BYTES, b"\0"))
+    return 0 if raw < prefix else int(_GREATEST)

@@ -1,4 +1,7 @@
-"""Numbers made of bounds: they rule out nothing that the bounds themselves would keep."""
+"""Numbers made of bounds: they rule out nothing that the bounds themselves would keep.
+
+Where they say that they are final, they say what the bounds would.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ import pytest
 from hypothesis import given
 
 from io_core.partition import Bounds
-from io_core.predicate import And, Compare, In, Not, Or
+from io_core.predicate import And, Compare, Constant, In, IsNull, Not, Or, Predicate
 from io_core.prune import prune
-from planner_client.server.bound_keys import may_match, number_keys
-from planner_client.server.text_keys import is_text, text_keys
+from planner_client.server.bound_keys import Keys, judge, number_keys
+from planner_client.server.column_keys import PIECE, ColumnKeys
+from planner_client.server.statistics import stat_column
+from planner_client.server.text_keys import is_text, shared_prefix, text_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +32,16 @@ TEXT = st.text("ab\u00e9\U0001f600\0", max_size=12) | st.text("0", max_size=9).m
 PAIRS = st.lists(
     st.none() | st.tuples(TEXT, TEXT).map(lambda pair: tuple(sorted(pair, key=str.encode)))
 )
-OPS: tuple[CompareOp, ...] = ("eq", "lt", "lte", "gt", "gte")
+OPS: tuple[CompareOp, ...] = ("eq", "neq", "lt", "lte", "gt", "gte")
+
+
+def spread(said: Any, count: int) -> list[bool]:
+    """An answer for each file, where one may stand for all."""
+    return [bool(said)] * count if isinstance(said, bool) else said.tolist()
+
+
+def keys_of(bounds: Bounds) -> Keys:
+    return text_keys(bounds, shared_prefix([bounds]))
 
 
 def bounds_of(pairs: Sequence[Any], dtype: pa.DataType) -> Bounds:
@@ -57,6 +71,8 @@ def kept(pair: tuple[str, str] | None, op: CompareOp, value: str) -> bool:
             return low <= raw
         case "gt":
             return high > raw
+        case "neq":
+            return True
     return high >= raw
 
 
@@ -69,18 +85,30 @@ def test_no_file_is_ruled_out_that_its_bounds_would_keep(
 ) -> None:
     bounds = tuple(bounds_of(piece, dtype) for piece in pieces)
     # Extended piece by piece, as commits do, the numbers are those of all pieces at once.
-    early = text_keys(bounds[:cut]) if bounds[:cut] else None
-    keys = text_keys(bounds, early)
-    whole = text_keys(bounds)
+    blocks = bounds[0]
+    early = ColumnKeys.of(bounds[:cut], blocks)
+    first = [early.piece(number) for number in range(len(bounds[:cut]))]
+    assert all(first)
+    held = early.extended(bounds, blocks)
+    whole = ColumnKeys.of(bounds, blocks)
     asked = pa.scalar(literal(value, dtype), dtype)
-    for pairs, key, same in zip(pieces, keys.keys, whole.keys, strict=True):
+    for number, pairs in enumerate(pieces):
+        key, same = held.piece(number), whole.piece(number)
+        assert key is not None
+        assert same is not None
         assert key.low.tolist() == same.low.tolist()
         assert key.high.tolist() == same.high.tolist()
+        rows = np.full(len(pairs), 5)
         for op in OPS:
-            mask = may_match(Compare(op, "c", asked), {"c": key})
-            assert mask is not None
-            for pair, may in zip(pairs, mask.tolist(), strict=True):
+            predicate = Compare(op, "c", asked)
+            said = judge(predicate, {"c": key})
+            for pair, may in zip(pairs, spread(said.may, len(pairs)), strict=True):
                 assert may or not kept(pair, op, value)
+            assert not any(spread(said.every, len(pairs)))
+            if said.final:
+                exact = prune(predicate, rows, lambda _, n=number: (bounds[n],))  # type: ignore[misc]  # a default
+                assert spread(said.may, len(pairs)) == exact.may.tolist()
+                assert not exact.every.any()
 
 
 NUMBERS = (pa.int8(), pa.uint64(), pa.float64(), pa.date32(), pa.timestamp("ns"), pa.duration("s"))
@@ -103,22 +131,45 @@ def test_numbers_rule_out_what_bounds_do(dtype: pa.DataType, data: st.DataObject
     width = plain or (pa.int32() if dtype.bit_width == 32 else pa.int64())
     low, high = (pa.array([p[side] for p in pairs], width).view(dtype) for side in (0, 1))
     rows = np.full(len(pairs), 5)
-    bounds = Bounds(low, high, rows * 0, nans, exact=True)
+    nulls = rows * 0 if data.draw(st.booleans()) else rows - 4
+    bounds = Bounds(low, high, nulls, nans, exact=True)
     keys = number_keys(bounds)
     assert keys is not None
-    asked = pa.array([data.draw(number)], width).view(dtype)[0]
-    for op in OPS:
-        predicate = Compare(op, "c", asked)
-        mask = may_match(predicate, {"c": keys})
-        wanted = prune(predicate, rows, lambda _: (bounds,)).may
-        if mask is None:
-            assert op in ("gt", "gte")
-            assert pa.types.is_floating(dtype)
-            assert nans.any()
-            continue
-        assert not (wanted & ~mask).any()
-        if op in ("eq", "lte", "gte"):
-            assert mask.tolist() == wanted.tolist()
+    values = st.integers(0, len(pairs) - 1).map(lambda i: pairs[i][0]) | number
+    one, other = pa.array([data.draw(values), data.draw(values)], width).view(dtype)
+    leaves = [Compare(op, "c", one) for op in OPS]
+    more = And((leaves[-1], Compare("lt", "c", other))), Or((leaves[0], Compare("gt", "c", other)))
+    others: list[Predicate] = [In("c", (one, other)), *more, Constant(True), Constant(False)]
+    for predicate in (*leaves, *others):
+        said = judge(predicate, {"c": keys})
+        exact = prune(predicate, rows, lambda _: (bounds,))
+        may, every = (np.array(spread(side, len(pairs))) for side in said[:2])
+        assert not (exact.may & ~may).any()
+        assert not (every & ~exact.every).any()
+        if said.final:
+            assert may.tolist() == exact.may.tolist()
+            assert every.tolist() == exact.every.tolist()
+        coarse = judge(predicate, {"c": keys.cut(slice(len(pairs)))})
+        assert not (exact.may & ~np.array(spread(coarse.may, len(pairs)))).any()
+    assert keys.decisive == (not nulls.any() and (keys.topped or not pa.types.is_floating(dtype)))
+    assert keys.decisive <= judge(more[0], {"c": keys}).final
+
+
+def test_numbers_of_files_of_several_pieces_stand_in_the_order_asked_for() -> None:
+    count = PIECE + 10
+    low = pa.array(np.arange(count) * 2)
+    column = stat_column(
+        Bounds(low, low, np.zeros(count, np.int64), np.zeros(count, np.int64), exact=True)
+    )
+    rows = np.array([PIECE + 3, 5, PIECE - 1, 0])
+    keys = column.keys.take(rows)
+    assert keys is not None
+    assert keys.low.tolist() == keys.high.tolist() == (rows * 2).tolist()
+    assert keys.decisive
+    assert column.keys.known
+    whole = column.keys.whole
+    assert whole is not None
+    assert (whole.low, whole.high) == (0, 2 * (count - 1))
 
 
 def test_bounds_of_which_one_is_unknown_become_no_numbers() -> None:
@@ -131,29 +182,40 @@ def test_bounds_of_which_one_is_unknown_become_no_numbers() -> None:
 def test_files_are_told_apart_by_what_follows_the_shared_beginning() -> None:
     names = [f"s3-like/prefix/name-{i:04d}" for i in range(1000)]
     bounds = bounds_of([(name, name + "z") for name in names], pa.string())
-    (keys,) = text_keys((bounds,)).keys
-    found = may_match(Compare("eq", "c", pa.scalar(names[7])), {"c": keys})
-    assert found is not None
-    assert np.flatnonzero(found).tolist() == [7]
-    several = may_match(In("c", (pa.scalar(names[3]), pa.scalar("zzz"))), {"c": keys})
-    assert several is not None
-    assert np.flatnonzero(several).tolist() == [3]
-    part = may_match(Compare("eq", "c", pa.scalar(names[7])), {"c": keys.cut(slice(5, 9))})
-    assert part is not None
-    assert np.flatnonzero(part).tolist() == [2]
+    keys = keys_of(bounds)
+    found = judge(Compare("eq", "c", pa.scalar(names[7])), {"c": keys})
+    assert np.flatnonzero(found.may).tolist() == [7]
+    several = judge(In("c", (pa.scalar(names[3]), pa.scalar("zzz"))), {"c": keys})
+    assert np.flatnonzero(several.may).tolist() == [3]
+    part = judge(Compare("eq", "c", pa.scalar(names[7])), {"c": keys.cut(slice(5, 9))})
+    assert np.flatnonzero(part.may).tolist() == [2]
 
 
 def test_what_numbers_cannot_say_rules_out_nothing() -> None:
-    (key,) = text_keys((bounds_of([("a", "b"), ("c", "d")], pa.string()),)).keys
+    key = keys_of(bounds_of([("a", "b"), ("c", "d")], pa.string()))
     keys = {"c": key}
     early, other = Compare("eq", "c", pa.scalar("a")), Compare("eq", "n", pa.scalar(1))
-    assert may_match(other, keys) is None
-    assert may_match(Compare("neq", "c", pa.scalar("a")), keys) is None
-    assert may_match(Not(In("c", (pa.scalar("a"),))), keys) is None
-    assert may_match(Or((early, other)), keys) is None
-    joined = may_match(And((early, other)), keys)
-    assert joined is not None
-    assert joined.tolist() == [True, False]
+    nothing = (True, False, False)
+    assert judge(other, keys) == nothing
+    assert judge(Compare("neq", "c", pa.scalar("a")), keys) == nothing
+    assert judge(Not(In("c", (pa.scalar("a"),))), keys) == nothing
+    assert judge(IsNull("c"), keys) == nothing
+    either = judge(Or((early, other)), keys)
+    assert spread(either.may, 2) == [True, True]
+    assert not either.final
+    joined = judge(And((early, other)), keys)
+    assert spread(joined.may, 2) == [True, False]
+    assert not joined.final
+
+
+def test_a_text_between_two_bounds_needs_no_look_at_them() -> None:
+    key = keys_of(bounds_of([("a", "c"), ("d", "e")], pa.string()))
+    between, bound = (judge(Compare("eq", "c", pa.scalar(v)), {"c": key}) for v in ("b", "c"))
+    assert between.final
+    assert not bound.final
+    assert not judge(Compare("lt", "c", pa.scalar("b")), {"c": key}).final
+    some = keys_of(bounds_of([("a", "c"), None], pa.string()))
+    assert not judge(Compare("eq", "c", pa.scalar("b")), {"c": some}).final
 
 
 def test_numbers_are_made_of_text_and_bytes_alone() -> None:
