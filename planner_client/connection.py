@@ -7,6 +7,7 @@ What is rare, redirects, cookies and refusals, is left to it.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Connection", "connection"]
+
+
+class _Answer(requests.Response):
+    """An answer whose body is read in one piece, which `requests` puts together of 10 KB each."""
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The body, decompressed."""
+        return b"".join(self.iter_content(None))
 
 
 class _OneHost(HTTPAdapter):
@@ -66,7 +76,7 @@ class _OneHost(HTTPAdapter):
         """The answer; one that is no plain success is for `requests` to understand."""
         if resp.status != requests.codes.ok or "Set-Cookie" in resp.headers:
             return super().build_response(req, resp)
-        found = requests.Response()
+        found = _Answer()
         found.status_code = resp.status
         found.headers = CaseInsensitiveDict(resp.headers)
         found.raw = resp

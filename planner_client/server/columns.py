@@ -249,18 +249,22 @@ class FileColumns(NamedTuple):
 
 
 def _totals(columns: FileColumns, rows: Rows | slice) -> Totals:
-    count = len(columns.partitions.ids)
-    partition = columns.partition[rows]
-    return Totals.of(
-        np.bincount(partition, minlength=count),
-        _sums(partition, columns.size[rows], count),
-        _sums(partition, columns.rows[rows], count),
-    )
-
-
-def _sums(partition: npt.NDArray[np.int32], values: Ints, count: int) -> Ints:
+    partition, size, records = columns.partition[rows], columns.size[rows], columns.rows[rows]
+    # Files of one partition mostly stand together: they are added up first, which costs a fifth.
+    edges = np.flatnonzero(partition[1:] != partition[:-1]) + 1
+    starts = np.concatenate([np.zeros(min(len(partition), 1), np.int64), edges])
+    held, count = partition[starts], len(columns.partitions.ids)
+    files = np.diff(starts, append=len(partition))
+    sums = (files, *(_sums_from(starts, values) for values in (size, records)))
     # Sums of float64 are exact below 2^53, which bytes and rows of one partition stay under.
-    return np.bincount(partition, weights=values, minlength=count).astype(np.int64)
+    return Totals.of(*(np.bincount(held, s, count).astype(np.int64) for s in sums))
+
+
+def _sums_from(starts: Rows, values: Ints) -> Ints:
+    """The values from each start to the next one added up."""
+    return (
+        np.add.reduceat(values, starts, dtype=np.int64) if len(starts) else values.astype(np.int64)
+    )
 
 
 def _added(hashes: pa.Array) -> int:
@@ -432,7 +436,7 @@ def _extend(
         **arrays,
         profiles=tuple(profiles),
         partitions=partitions,
-        block_rows=_block_sums(arrays["rows"]),
+        block_rows=_sums_from(np.arange(0, len(arrays["rows"]), BLOCK), arrays["rows"]),
         low_partition=low,
         high_partition=high,
         stats=Stats(version.version_id) if old is None else old.stats,
@@ -463,12 +467,6 @@ def _core_arrays(
             width = np.min_scalar_type(len(profiles))
             parts["profile"].append(np.array(codes, width)[chunk.indices.to_numpy()])
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}
-
-
-def _block_sums(values: Ints) -> Ints:
-    if not len(values):
-        return values
-    return np.add.reduceat(values, np.arange(0, len(values), BLOCK), dtype=np.int64)
 
 
 def _partition_blocks(

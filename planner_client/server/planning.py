@@ -353,7 +353,7 @@ def _files(
     planner: EmbeddedPlanner, seen: Seen, left: Survivors, page: slice, request: PlanRequest
 ) -> pa.Table:
     view, version, columns = seen[:3]
-    rows = left.rows[page]
+    rows = left.rows[page].astype(np.int64)
     shared = _shared_columns(columns, rows)
     arrays: dict[str, pa.Array] = {
         "path": columns.locations(view, rows),

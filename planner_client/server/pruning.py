@@ -83,7 +83,7 @@ class Survivors(NamedTuple):
     """Which files are left, in reading order, and how the others went.
 
     Attributes:
-        rows: Numbers of the files.
+        rows: (files,) int32 numbers, since they are kept for later pages.
         residual: (files,) whether a filter still has to look at the file's rows.
         merges: Whether they merge by key.
         files: How many files, `size` their bytes, `records` their rows.
@@ -94,7 +94,7 @@ class Survivors(NamedTuple):
         removed: Where the question asks for changes: how many older files went meanwhile.
     """
 
-    rows: Rows
+    rows: npt.NDArray[np.int32]
     residual: Mask
     merges: bool
     files: int
@@ -124,7 +124,7 @@ def surviving(seen: Seen, question: Question, *, listed: bool = True) -> Survivo
     plain = question == Question(Constant(True))
     if plain and not listed:
         return Survivors(
-            rows=np.zeros(0, np.int64),
+            rows=np.zeros(0, np.int32),
             residual=np.zeros(0, np.bool_),
             merges=merges,
             files=all_files,
@@ -142,7 +142,7 @@ def surviving(seen: Seen, question: Question, *, listed: bool = True) -> Survivo
         rows, residual = rows[order], residual[order]
     whole = plain and len(rows) == all_files
     return Survivors(
-        rows=rows,
+        rows=rows.astype(np.int32),
         residual=residual,
         merges=by_key and bool(len(rows)),
         files=len(rows),
