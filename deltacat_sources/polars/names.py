@@ -73,13 +73,15 @@ def lowered(frame: pl.LazyFrame, names: Iterable[str], *, with_rows: bool) -> pl
         names: Which.
         with_rows: Whether `ROWS` is asked for, too.
     """
-    chosen = _lowering(tuple(names))
+    own = tuple(names)
     if not with_rows:
-        return frame.select(chosen)
+        return frame.select(_lowering(own))
+    rows = ROWS
+    while rows in own:
+        rows += "_"
     # A literal that is selected has one row; one that is added as many as there are.
-    return frame.with_columns(pl.lit(None).alias(below(ROWS))).select(
-        pl.col(below(ROWS)).alias(ROWS), *chosen
-    )
+    counted = frame.with_columns(pl.lit(None).alias(rows))
+    return counted.select(pl.col(rows).alias(ROWS), *_lowering(own))
 
 
 # Programs ask for the same columns again, and hundreds take a while to name.

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from deltacat_sources.polars.creation import announced, creation
-from deltacat_sources.polars.types import polars_schema
+from deltacat_sources.polars.types import check_names, polars_schema
 from deltacat_sources.polars.writing import is_native, write_native
 from io_core.defaults import filled
 from io_core.errors import SchemaValidationError
@@ -170,6 +170,7 @@ def _summary(session: WriteSession) -> pl.DataFrame:
 
 def _sunk(lf: pl.LazyFrame, asked: _Asked) -> WriteSession:
     schema = lf.collect_schema()
+    check_names(schema)
     partition_by, merge_keys = asked.partition_by, asked.merge_keys
     wanted = None
     if asked.mode == "create" or (asked.mode == "auto" and asked.create is not False):

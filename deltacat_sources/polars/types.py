@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
 from io_core.errors import UnsupportedError
 
-__all__ = ["is_native", "polars_schema", "shown"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check_names", "is_native", "polars_schema", "shown"]
 
 
 def polars_schema(schema: pa.Schema) -> pl.Schema:
     """The Polars types of a table's columns: those that its rows have when they are read.
 
     Raises:
-        UnsupportedError: A column of a type that Polars cannot hold; names it.
+        UnsupportedError: A column of a type that Polars cannot hold, or of a name that means several to
+            it; names it.
 
     Example:
         >>> polars_schema(pa.schema([("at", pa.timestamp("s"))]))
@@ -28,6 +33,7 @@ def polars_schema(schema: pa.Schema) -> pl.Schema:
 # A query asks several times, and hundreds of columns take a while.
 @functools.lru_cache(maxsize=256)
 def _known_schema(names: tuple[str, ...], types: tuple[pa.DataType, ...]) -> pl.Schema:
+    check_names(names)
     for name, dtype in zip(names, types, strict=True):
         if not _is_representable(_shown_type(dtype)):
             raise UnsupportedError(
@@ -35,6 +41,20 @@ def _known_schema(names: tuple[str, ...], types: tuple[pa.DataType, ...]) -> pl.
                 "read the table with client.catalog.read(columns=...) instead"
             )
     return shown(pa.schema(list(zip(names, types, strict=True))).empty_table()).schema
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse columns whose names Polars takes for patterns: it would find other columns by them.
+
+    Raises:
+        UnsupportedError: There is one; names it.
+    """
+    for name in names:
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise UnsupportedError(
+                f"Polars takes {name!r} for a pattern of names, and not for a column's name: rename the "
+                "column, or leave Polars out (client.catalog.read and write take Arrow tables)"
+            )
 
 
 def is_native(schema: pa.Schema) -> bool:

@@ -29,6 +29,8 @@ ROWS = pl.DataFrame(
         "c": [0.5, 1.5, None, 3.5, 4.5] * 3,
         "d": [[1, 2], [3], [], [4], None] * 3,
         "rows": [1, 1, 2, 2, 3] * 3,
+        # As a column of the name before it is called below a frame.
+        "table rows": [1, 2, 3, 4, 5] * 3,
     }
 )
 
@@ -95,6 +97,9 @@ QUERIES: dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]] = {
     "counted": lambda t: t.select(pl.len()),
     "counted beside a column": lambda t: t.select(col("c").count(), pl.len()),
     "counted where": lambda t: t.filter(col("c") > 1).select(pl.len()),
+    "counted where a column has the name of another's place": lambda t: t.filter(
+        col("table rows") > 2
+    ).select(pl.len()),
 }
 
 
@@ -106,7 +111,9 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.LazyFrame]
         for at in range(0, ROWS.height, 5):
             part = ROWS.slice(at, 5)
             client.catalog.write(part, namespace="ns", table=name, merge_keys=keys)
-    gone = pl.DataFrame({"k": [99], "b": ["y"], "c": [0.5], "d": [[1]], "rows": [1]})
+    gone = pl.DataFrame(
+        {"k": [99], "b": ["y"], "c": [0.5], "d": [[1]], "rows": [1], "table rows": [1]}
+    )
     client.catalog.write(gone, namespace="ns", table="keyed", mode="merge")
     client.catalog.write(gone.select("k"), namespace="ns", table="keyed", mode="delete")
     return {name: scan_deltacat(f"ns.{name}", planner=client) for name in ("plain", "keyed")}

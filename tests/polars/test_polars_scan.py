@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
-from deltacat_sources.polars import read_deltacat, scan_deltacat
+from deltacat_sources.polars import read_deltacat, scan_deltacat, write_deltacat
 from deltacat_sources.polars.types import polars_schema
 from io_core.errors import (
     CatalogRootError,
@@ -150,6 +151,21 @@ def test_every_type_reads_as_the_arrow_lane_reads_it(client: CountingClient) -> 
 def test_a_type_that_polars_cannot_hold_is_refused_by_name(dtype: pa.DataType) -> None:
     with pytest.raises(UnsupportedError, match="column 'odd' is of type"):
         polars_schema(pa.schema([("odd", dtype)]))
+
+
+@pytest.mark.parametrize("name", ["^i.$", "*"])
+def test_a_name_that_polars_takes_for_a_pattern_is_refused_and_read_without_it(
+    client: CountingClient, name: str
+) -> None:
+    rows = pa.table({name: [1, 2], "id": [3, 4]})
+    client.catalog.write(rows, namespace="ns", table="t")
+    with pytest.raises(UnsupportedError, match=f"{re.escape(repr(name))} for a pattern of names"):
+        scan_deltacat("ns.t", planner=client)
+    assert client.catalog.read(namespace="ns", table="t").to_pydict() == rows.to_pydict()
+    with pytest.raises(UnsupportedError, match=f"{re.escape(repr(name))} for a pattern of names"):
+        write_deltacat(pl.DataFrame({name: [1], "id": [2]}), "ns.other", planner=client)
+    with pytest.raises(NotFoundError, match=r"ns\.other"):
+        scan_deltacat("ns.other", planner=client)
 
 
 def test_a_frame_costs_one_header_until_it_is_collected(client: CountingClient) -> None:
