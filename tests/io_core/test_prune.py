@@ -299,6 +299,20 @@ def test_statistics_in_several_pieces_rule_out_as_in_one() -> None:
     assert [len(found) for found in judge({"gte": ["x", 20]}, none, INT)] == [0, 0]
 
 
+def test_each_of_several_sources_rules_out_and_proves_for_itself() -> None:
+    nothing = ColumnStats()
+    kinds = ("min", "max", "null_count", "nan_count")
+    sources = []
+    for known in ((LOW, nothing, HIGH, nothing), (nothing, LOW, nothing, HIGH)):
+        files = columns_of_stats([{"x": stats} for stats in known], [3] * 4, INT)
+        sources.append(file_bounds(files.select([f"{k}:x" for k in kinds]).rename_columns(kinds)))
+    parsed = parse({"gt": ["x", 19]})
+    assert parsed is not None
+    may, every = prune(bind(parsed, INT), np.full(4, 3), lambda _: sources)
+    assert may.tolist() == [False, False, True, True]
+    assert every.tolist() == [False, False, True, True]
+
+
 def test_a_max_rules_out_floats_only_where_nan_was_counted() -> None:
     counted, with_nan, uncounted = (ColumnStats(0.0, 1.0, 0, n) for n in (0, 1, None))
     assert verdict({"gt": ["x", 5]}, FLOAT, counted, with_nan, uncounted) == [
