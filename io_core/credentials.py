@@ -203,10 +203,14 @@ def _lifetime_ns(keys: Keys | None, now_ns: int) -> int:
 
 
 _SHARED: dict[str, Credentials] = {}
+# Each holds its ways to new keys, and they hold a planner, which a process that opens many should not keep.
+_MOST_SHARED = 128
 
 
 def shared(name: str, refresh: Refresh, keys: Keys | None = None) -> Credentials:
     """This process's credentials of a name, which all of its readers and writers share.
+
+    Those of many later names let them go: whoever has them goes on with them.
 
     Args:
         name: Which keys.
@@ -216,6 +220,8 @@ def shared(name: str, refresh: Refresh, keys: Keys | None = None) -> Credentials
     # One step of the interpreter: of two threads that find none, one makes it.
     found = _SHARED.get(name) or _SHARED.setdefault(name, Credentials(name, refresh, keys=keys))
     found.offer(refresh, keys)
+    for oldest in list(_SHARED)[:-_MOST_SHARED]:
+        _SHARED.pop(oldest, None)
     return found
 
 

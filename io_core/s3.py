@@ -152,6 +152,7 @@ def _filesystem(settings: S3Settings, credentials: Credentials, _pid: int) -> An
         ) from error
     session = AioSession()
     session.register_component("credential_provider", _Resolver(credentials))
+    session.register_component("data_loader", _loader())
     return s3fs.S3FileSystem(
         session=session,
         endpoint_url=settings.endpoint_url,
@@ -169,6 +170,15 @@ def _filesystem(settings: S3Settings, credentials: Credentials, _pid: int) -> An
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+
+
+# Any: botocore has no types.
+@functools.cache
+def _loader() -> Any:
+    """What reads botocore's descriptions of services: each session's own would keep 10 MB of them."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 @contextlib.contextmanager
@@ -297,10 +307,14 @@ class _PolarsProvider:
 
 
 _PROVIDERS: dict[str, _PolarsProvider] = {}
+_MOST_PROVIDERS = 128
 
 
 def _polars_provider(store: S3Store) -> _PolarsProvider:
-    return _PROVIDERS.setdefault(store.keys, _PolarsProvider(store))
+    found = _PROVIDERS.setdefault(store.keys, _PolarsProvider(store))
+    for oldest in list(_PROVIDERS)[:-_MOST_PROVIDERS]:
+        _PROVIDERS.pop(oldest, None)
+    return found
 
 
 def _object_store_options(settings: S3Settings) -> dict[str, str]:

@@ -34,6 +34,8 @@ _KEPT_BYTES = 64 * 2**20
 _LARGEST_PART = 4
 # What an entry takes besides its columns.
 _ENTRY_BYTES = 2_000
+# And what a column does besides its values.
+_COLUMN_BYTES = 1_000
 # A plan's columns, and what they are encoded as, as Arrow and as JSON.
 _FORMS = 3
 
@@ -150,7 +152,8 @@ class PlanCache:
 
     def keep_answer(self, key: tuple[object, ...], found: ReadPlan) -> ReadPlan:
         """Remember a plan, which also remembers its encoded forms."""
-        size = _FORMS * found.files.get_total_buffer_size()
+        files = found.files
+        size = _FORMS * files.get_total_buffer_size() + _COLUMN_BYTES * files.num_columns
         self._kept.put(("answer", *key), found, size)
         return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -259,6 +261,18 @@ def test_all_readers_of_a_process_share_the_keys_of_a_name() -> None:
     one = shared("the same name", pickled)
     assert shared("the same name", pickled) is one
     assert shared("another name", pickled) is not one
+
+
+def test_keys_of_names_that_many_others_followed_are_let_go() -> None:
+    first = shared("the first of many", pickled)
+    gone = weakref.ref(first)
+    assert first.current().access_key_id
+    for number in range(300):
+        shared(f"one of many {number}", pickled)
+    assert first.current().access_key_id
+    del first
+    gc.collect()
+    assert gone() is None
 
 
 def _store(name: str) -> Storage:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import tracemalloc
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -95,6 +96,18 @@ def test_a_file_of_many_parts_is_read_where_it_is_asked_for(place: Place) -> Non
     with place.storage.open_input(path) as opened:
         assert opened.read_at(256, 33 * 2**20) == bytes(range(256))
         assert opened.read_at(4, 2**20 - 2) == b"\xfe\xff\x00\x01"
+
+
+def test_other_keys_to_a_store_cost_little_memory(object_store: ObjectStore) -> None:
+    root = object_store.bucket()
+    with object_store.storage(root).open_output(f"{root}/a") as out:
+        out.write(b"1")
+    other = Storage((S3Store(root, object_store.settings, "other keys", keys),))
+    tracemalloc.start()
+    assert other.size(f"{root}/a") == 1
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 4 * 2**20
 
 
 def test_nothing_is_overwritten_unless_that_is_asked_for(place: Place) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,8 +16,6 @@ from planner_client.server.plan_cache import PlanCache
 from planner_client.server.planner import EmbeddedPlanner
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
 
     from io_core.plan import ReadPlan
@@ -61,11 +61,25 @@ def test_what_is_kept_stays_below_the_limit_and_the_oldest_goes_first(tmp_path: 
     assert cache.size_bytes == before
 
 
+def test_what_small_plans_are_counted_as_is_about_what_they_take(tmp_path: Path) -> None:
+    planner = planner_of(tmp_path / "c")
+    asked(planner, 0)
+    before, counted = _resident_bytes(), planner.plans.size_bytes
+    for least in range(1, 2_001):
+        asked(planner, least)
+    grown = _resident_bytes() - before
+    assert grown < 2 * (planner.plans.size_bytes - counted)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_plan_that_would_fill_the_cache_is_not_kept_and_drives_nothing_out(
     tmp_path: Path,
 ) -> None:
     first = asked(planner_of(tmp_path / "c"))
-    cache = PlanCache(limit_bytes=2**16)
+    cache = PlanCache(limit_bytes=2**17)
     cache.keep_answer(("small",), first)
     held = cache.size_bytes
     assert held
