@@ -114,6 +114,8 @@ def _family(dtype: pa.DataType) -> str:
     t = pa.types
     if t.is_dictionary(dtype):
         return _family(dtype.value_type)
+    if isinstance(dtype, pa.BaseExtensionType):
+        return _family(dtype.storage_type)
     if t.is_integer(dtype):
         return "int"
     if t.is_string(dtype) or t.is_large_string(dtype) or t.is_string_view(dtype):
@@ -134,6 +136,8 @@ def _family(dtype: pa.DataType) -> str:
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column in the one type of its family that is coded: words, large binary or decimal256."""
     dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if isinstance(dtype, pa.BaseExtensionType):
+        dtype = dtype.storage_type
     t, family = pa.types, _family(dtype)
     column = column.cast(dtype)
     if family == "text":

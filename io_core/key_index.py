@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from io_core.deletes import Positions
 from io_core.errors import DataFileError, UnsupportedError
-from io_core.keys import last_of_each, row_codes
+from io_core.keys import equal_rows, last_of_each, row_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -346,20 +345,11 @@ def _hits(runs: Sequence[Run], probes: _Probes, fetch: FetchKeys) -> list[_Indic
     size = sum(map(len, ours))
     if size:
         keys = rows_at(np.concatenate([*ours, *theirs]), fetch)
-        equal = _equal(keys.slice(0, size), keys.slice(size))
+        equal = equal_rows(keys.slice(0, size), keys.slice(size))
         ends = np.cumsum([len(part) for part in ours])
         for i, found in zip(doubtful, np.split(equal, ends[:-1]), strict=True):
             pairs[i] = pairs[i][0][found], pairs[i][1][found]
     return [_distinct(entry) for _, entry in pairs]
-
-
-def _equal(keys: pa.Table, others: pa.Table) -> npt.NDArray[np.bool_]:
-    """Whether each row's key is that of the other's row; null equals null."""
-    equal = np.ones(keys.num_rows, np.bool_)
-    for left, right in zip(keys.columns, others.columns, strict=True):
-        both_null = pc.and_(left.is_null(), right.is_null())
-        equal &= pc.or_(pc.fill_null(pc.equal(left, right), False), both_null).to_numpy()
-    return equal
 
 
 def _distinct(values: _Indices) -> _Indices:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Codes", "distinguishable", "last_of_each", "row_codes"]
+__all__ = ["Codes", "distinguishable", "equal_rows", "last_of_each", "row_codes"]
 
 Codes = npt.NDArray[np.int64]
 
@@ -63,6 +63,8 @@ def distinguishable(dtype: pa.DataType) -> pa.DataType:
     t = pa.types
     if t.is_dictionary(dtype):
         return distinguishable(dtype.value_type)
+    if isinstance(dtype, pa.BaseExtensionType):
+        return distinguishable(dtype.storage_type)
     if t.is_decimal(dtype) and dtype.bit_width < 128:
         return pa.decimal128(dtype.precision, dtype.scale)
     # 64-bit offsets: one array of a whole column must be possible.
@@ -76,6 +78,31 @@ def _encode(column: pa.ChunkedArray) -> tuple[Codes, int]:
         array = pc.add(array, pa.scalar(0, array.type))
     encoded = pc.dictionary_encode(array, null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), max(1, len(encoded.dictionary))
+
+
+def equal_rows(rows: pa.Table, others: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether each row equals the one at its place among others, as `row_codes` has it.
+
+    Args:
+        rows: Of columns that can be keys.
+        others: As many rows of the same columns.
+
+    Example:
+        >>> equal_rows(pa.table({"x": [1, None]}), pa.table({"x": [2, None]})).tolist()
+        [False, True]
+    """
+    equal = np.ones(rows.num_rows, np.bool_)
+    for left, right in zip(rows.columns, others.columns, strict=True):
+        if pa.types.is_null(left.type):
+            continue
+        one, two = (column.cast(distinguishable(column.type)) for column in (left, right))
+        same = pc.equal(one, two)
+        if pa.types.is_floating(one.type):
+            same = pc.or_(same, pc.and_(pc.is_nan(one), pc.is_nan(two)))
+        if same.null_count:
+            same = pc.or_(pc.fill_null(same, False), pc.and_(one.is_null(), two.is_null()))
+        equal &= same.to_numpy()
+    return equal
 
 
 def last_of_each(codes: Codes) -> Codes:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from io_core.keys import row_codes
+from io_core.keys import equal_rows, row_codes
 
 if TYPE_CHECKING:
     from io_core.key_codes import KeyCodes
@@ -121,14 +120,7 @@ def _confirmed(older: Numbers, newer: Numbers, keys: KeyCodes, keys_at: KeysAt) 
 
 def _equal_to_next(keys: pa.Table) -> npt.NDArray[np.bool_]:
     """Whether each row but the last has the next one's key; null equals null."""
-    equal = np.ones(max(len(keys) - 1, 0), np.bool_)
-    for column in keys.columns:
-        one, two = column.slice(0, len(keys) - 1), column.slice(1)
-        same = pc.equal(one, two)
-        if column.null_count:
-            same = pc.or_(pc.fill_null(same, False), pc.and_(one.is_null(), two.is_null()))
-        equal &= same.to_numpy()
-    return equal
+    return equal_rows(keys.slice(0, max(len(keys) - 1, 0)), keys.slice(1))
 
 
 def best_of_each(

@@ -56,7 +56,8 @@ def matching(rows: pa.Table, predicate: Predicate) -> pa.Table:
     found = _said(predicate, rows.schema, rows.column)
     if isinstance(found, pa.Scalar):
         return rows if found.as_py() else rows.slice(0, 0)
-    return rows.filter(found)
+    # A filter copies all that it keeps.
+    return rows if pc.all(found, skip_nulls=False).as_py() else rows.filter(found)
 
 
 def to_arrow(predicate: Predicate, schema: pa.Schema) -> Translation[pc.Expression]:

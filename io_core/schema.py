@@ -28,6 +28,7 @@ from io_core.defaults import (
 from io_core.described import own_metadata
 from io_core.errors import SchemaValidationError, nearest
 from io_core.field_ids import FIELD_ID, field_id, fill_ids, with_children
+from io_core.keys import distinguishable
 from io_core.literal import kind_of
 from io_core.merge_order import (
     EVENT_TIME,
@@ -324,6 +325,11 @@ def merge_keys_of(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(f.name for f in schema if _metadata(f).get(MERGE_KEY) == b"true")
 
 
+def _can_be_key(dtype: pa.DataType) -> bool:
+    t = pa.types
+    return not (t.is_floating(dtype) or t.is_interval(dtype) or t.is_nested(dtype))
+
+
 def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Schema:
     """Give every column, however deep, a field id (ids that are there stay); mark the merge keys.
 
@@ -336,9 +342,10 @@ def assign_field_ids(schema: pa.Schema, merge_keys: Iterable[str] = ()) -> pa.Sc
         if key not in schema.names:
             raise SchemaValidationError(f"unknown merge key {key!r}{nearest(key, schema.names)}")
         dtype = schema.field(key).type
-        if pa.types.is_floating(dtype) or pa.types.is_nested(dtype):
+        if not _can_be_key(distinguishable(dtype)):
             raise SchemaValidationError(
-                f"merge key {key!r} is of type {dtype}: floating point and nested columns cannot be keys"
+                f"merge key {key!r} is of type {dtype}: floating point, interval and nested columns "
+                "cannot be keys"
             )
     fields = []
     for field in fill_ids(schema):

@@ -40,7 +40,7 @@ def built(fields: dict[str, Any], kind: type[T]) -> T:
         made = msgspec.convert(plain(given), kind)
         msgspec.json.encode(made)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise misfit(given, error) from None
+        raise misfit(given, kind, error) from None
     return made
 
 

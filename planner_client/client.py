@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
-from io_core.errors import DeltaCATError, NotFoundError
+from io_core.errors import DeltaCATError, NotFoundError, SchemaValidationError
 from io_core.s3 import S3Settings
 from planner_client.auth import Auth
 from planner_client.catalog import Catalog
@@ -77,7 +77,7 @@ class Client:
     Raises:
         CatalogRootError: The directory holds other things, or a catalog of a newer release.
         NotFoundError: No planner is named.
-        ValueError: The target is neither a URL nor a directory, or a setting cannot be.
+        SchemaValidationError: The target is neither a URL nor a directory, or a setting cannot be.
 
     Example:
         >>> import tempfile
@@ -306,12 +306,12 @@ def _transport(
     if scheme in ("http", "https"):
         if "@" in urlsplit(target).netloc:
             # It would stand in every repr, error and log.
-            raise ValueError(
+            raise SchemaValidationError(
                 "a planner's URL holds no user and no password: pass bearer_token=, or set "
                 f"{TOKEN_ENVIRONMENT}"
             )
         if store is not None:
-            raise ValueError(
+            raise SchemaValidationError(
                 "data_root is for a directory: a planner at a URL has its own, see --data-root"
             )
         return HttpTransport(
@@ -322,7 +322,7 @@ def _transport(
             follow_redirects=settings.follow_redirects,
         )
     if scheme not in ("", "file") or not target:
-        raise ValueError(
+        raise SchemaValidationError(
             f"{target!r} is no planner: pass an http:// or https:// URL, or a directory"
         )
     # Late: a client of a remote planner needs nothing of the planner itself.

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from io_core.errors import SchemaValidationError
 from planner_client.file_rows import rows_of_files
+from planner_client.pandas_rows import table_of_pandas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["Rows", "engine_of", "rows_of"]
 
-_PANDAS = b"pandas"
 _ROWS_PER_BATCH = 1_000_000
 
 
@@ -107,7 +107,8 @@ def _of_arrow(data: Any) -> Rows:
         case pa.RecordBatchReader():
             return Rows(data.schema, data)
     if _is(data, "pandas", "DataFrame"):
-        return _of_pandas(data)
+        table = table_of_pandas(data)
+        return Rows(table.schema, [table])
     if _is(data, "pyarrow.dataset", "Dataset"):
         return Rows(data.schema, data.to_batches())
     if _is(data, "pyarrow.dataset", "Scanner"):
@@ -135,19 +136,6 @@ def _of_arrow(data: Any) -> Rows:
         "frame of pandas, Polars, Daft or Ray, a NumPy array, what has __arrow_c_stream__, or files; "
         "a few rows in lists or dictionaries go by client.catalog.write_data()"
     )
-
-
-def _of_pandas(frame: Any) -> Rows:
-    """Its columns, and the named levels of its index; what is missing is null."""
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index(level=[n for n in frame.index.names if n is not None])
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise SchemaValidationError(f"a column of the frame cannot be written: {error}") from error
-    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != _PANDAS}
-    table = table.replace_schema_metadata(metadata or None)
-    return Rows(table.schema, [table])
 
 
 def _of_polars(frame: Any) -> Rows:

@@ -41,6 +41,9 @@ _SAID = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no":
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[!-~]([ -~]*[!-~])?|")
 
+# Of a planner, without its scheme: it would pass for a directory.
+_ADDRESS = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(/.*)?")
+
 # Headers that may identify a caller: they are shown nowhere, and do not travel in a pickle.
 _SECRET = re.compile(
     r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE
@@ -90,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True):
 
         Raises:
             NotFoundError: No planner is named.
-            ValueError: A setting that cannot be.
+            SchemaValidationError: A setting that cannot be.
         """
         said = os.environ.get
         tags: Sequence[str] = said("DELTACAT_WORKER_TAGS", "").split(",")
@@ -133,8 +136,18 @@ def _target(given: str | os.PathLike[str] | None) -> str:
         )
     if target.startswith(("http://", "https://")):
         _check_url(target)
+    if not target or "://" in target:
+        return target
+    if _ADDRESS.fullmatch(target) and not os.path.exists(target):
+        raise SchemaValidationError(
+            f"{target!r} looks like an address: write http://{target}, or ./{target} for a directory"
+        )
     # A directory travels to processes that work in other ones.
-    return os.path.abspath(target) if target and "://" not in target else target
+    return os.path.abspath(_at_home(target))
+
+
+def _at_home(path: str) -> str:
+    return os.path.expanduser(path) if path.split("/", 1)[0] == "~" else path
 
 
 def _check_url(target: str) -> None:
@@ -160,7 +173,8 @@ def _path(given: object) -> str:
 
 def _is_text(path: str) -> bool:
     try:
-        os.fsencode(path)
+        # SQLite takes no other names.
+        path.encode()
     except UnicodeEncodeError:
         return False
     return True

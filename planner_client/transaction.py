@@ -224,7 +224,7 @@ class Transaction:
             return self._info
 
     def commit(self) -> TransactionInfo:
-        """Make all of it visible, durably, at once.
+        """Make all of it visible, durably, at once. One that was committed already stays so.
 
         Returns:
             How it ended; `snapshot` is the first one that shows what it did.
@@ -232,14 +232,14 @@ class Transaction:
         Raises:
             ConcurrentModificationError: Another commit came first; nothing became visible. Read
                 again, and do it again in a new transaction.
-            TransactionError: It had ended before.
+            TransactionError: It was aborted.
         """
         with self._lock:
             if self._unsure:
+                # It was tried before, and perhaps only the answer was lost.
                 self._refresh()
-                if self.status == COMMITTED:
-                    # It was tried before, and only the answer was lost.
-                    return self._info
+            if self.status == COMMITTED:
+                return self._info
             request = CommitTransaction(
                 transaction_id=self.transaction_id,
                 transaction_version=self._version(),

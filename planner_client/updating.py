@@ -9,28 +9,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.defaults import FUTURE_DEFAULT
-from io_core.errors import SchemaValidationError
+from io_core.errors import SchemaValidationError, UnsupportedError
 from io_core.execute import execute
-from io_core.keys import Codes, last_of_each, row_codes
+from io_core.key_codes import KeyCodes, key_codes
+from io_core.keys import distinguishable, equal_rows
+from io_core.lean_arrow import booleans
 from io_core.literal import dump_literal, kind_of
+from io_core.newest import replaced
 from io_core.predicate_like import as_predicate
 from io_core.schema import align, check_columns, without_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from io_core.newest import Numbers
     from io_core.plan import ReadPlan
     from io_core.predicate import Predicate
     from planner_client.rows import Rows
 
 __all__ = ["Part", "Updates"]
 
-# Of the rows that are brought, so many are held at once; then others are read for them. Telling a
-# row by its keys takes some 250 bytes.
+# Of the rows that are brought, so many are held at once; then others are read for them. Finding a
+# row by its keys takes 16 bytes, and for a moment twice as many.
 _PART_BYTES = 64 * 2**20
-_PART_ROWS = 1_000_000
-_SLICE_ROWS = 100_000
-_LOOKED_UP_ROWS = 1_000_000
+_PART_ROWS = 4_000_000
 
 _ORDERED = frozenset({"number", "text", "binary", "date", "time", "timestamp"})
 
@@ -84,15 +86,26 @@ class Updates:
         held: list[pa.Table] = []
         rows = size = 0
         for batch in self._batches:
-            aligned = align(_table(batch).select(self._given.names), self._given)
-            for start in range(0, aligned.num_rows, _SLICE_ROWS):
-                held.append(aligned.slice(start, _SLICE_ROWS))
-                rows, size = rows + len(held[-1]), size + held[-1].nbytes
+            left = align(_table(batch).select(self._given.names), self._given)
+            while left.num_rows:
+                piece = left
+                if self._has_parts:
+                    fits = (_PART_BYTES - size) * left.num_rows // max(left.nbytes, 1)
+                    piece = left.slice(0, max(min(fits, _PART_ROWS - rows), 1))
+                held.append(piece)
+                rows, size = rows + piece.num_rows, size + piece.nbytes
+                left = left.slice(piece.num_rows)
                 if self._has_parts and (rows >= _PART_ROWS or size >= _PART_BYTES):
-                    yield Part(pa.concat_tables(held), self._shape)
-                    held, rows, size = [], 0, 0
+                    rows = size = 0
+                    yield self._part(held)
         if held:
-            yield Part(pa.concat_tables(held), self._shape)
+            yield self._part(held)
+
+    def _part(self, held: list[pa.Table]) -> Part:
+        """What is held, which nothing else holds from then on."""
+        whole = pa.concat_tables(held)
+        held.clear()
+        return Part(whole, self._shape)
 
 
 class _Shape(NamedTuple):
@@ -104,21 +117,29 @@ class _Shape(NamedTuple):
 
 
 class Part:
-    """Some of the rows, each key once. They are held in memory."""
+    """Some of the rows, of which the last of each key counts. They are held in memory."""
 
     def __init__(self, rows: pa.Table, shape: _Shape) -> None:
         self._shape = shape
-        codes = row_codes([rows.column(n) for n in shape.by])
         # take() of a table in pieces would copy it first.
-        self._rows = rows.take(pa.array(last_of_each(codes))).combine_chunks()
+        self._rows = rows.combine_chunks()
+        self._keys = _keys(self._rows, shape.by)
+        found = _coded(self._keys)
+        lives = np.ones(len(rows), np.bool_)
+        lives[replaced(found, lambda at: self._keys.take(pa.array(at))).rows] = False
+        last = np.flatnonzero(lives)
+        order = np.argsort(found.codes[last])
+        # Ascending by code, and which row each is of.
+        self._at = last[order]
+        self._codes = KeyCodes(found.codes[self._at], found.exact)
 
     @property
     def predicate(self) -> Predicate | None:
         """Holds for every row that is meant, and for as few others as keys' bounds can tell."""
         parts: list[dict[str, Any]] = []
         for name in self._shape.by:
-            column = self._rows.column(name)
-            if column.null_count or kind_of(column.type) not in _ORDERED:
+            column = self._keys.column(name)
+            if column.null_count or kind_of(self._rows.schema.field(name).type) not in _ORDERED:
                 continue
             ends = pc.min_max(column)
             low, high = dump_literal(ends["min"]), dump_literal(ends["max"])
@@ -128,66 +149,76 @@ class Part:
     def merged(self, plan: ReadPlan) -> Iterator[pa.Table]:
         """The whole rows to merge, in the table's columns.
 
-        Reads the columns that tell rows, some ahead of the others.
-
         Args:
             plan: Of what `predicate` may hold for.
         """
-        missing = np.ones(len(self._rows), np.bool_)
-        for piece, found in _side_by_side(
-            execute(plan, predicate=self.predicate), self._found(plan)
-        ):
+        missing = np.zeros(len(self._rows), np.bool_)
+        missing[self._at] = True
+        for stored in execute(plan, predicate=self.predicate):
+            piece = _plain(stored)
+            found = self._found(_keys(piece, self._shape.by))
             is_meant = found >= 0
             if is_meant.any():
                 at = found[is_meant]
                 missing[at] = False
-                yield self._changed(_plain(piece.filter(pa.array(is_meant))), at)
+                meant = piece if len(at) == len(piece) else piece.filter(booleans(is_meant))
+                yield self._changed(meant, at)
         if missing.any():
-            new = self._rows.filter(pa.array(missing))
+            new = self._rows.filter(booleans(missing))
             yield align(new, self._shape.whole, default=FUTURE_DEFAULT)
 
-    def _found(self, plan: ReadPlan) -> Iterator[Codes]:
+    def _found(self, keys: pa.Table) -> Numbers:
         """Of each row that is there, which of these rows means it; -1 for none."""
-        held: list[pa.Table] = []
-        rows = 0
-        for piece in execute(plan, columns=self._shape.by, predicate=self.predicate):
-            held.append(_plain(piece))
-            rows += piece.num_rows
-            # All of these rows are coded with them: not too often.
-            if rows >= max(len(self._rows), _LOOKED_UP_ROWS):
-                yield self._looked_up(pa.concat_tables(held))
-                held, rows = [], 0
-        if held:
-            yield self._looked_up(pa.concat_tables(held))
+        coded = _coded(keys)
+        mine, is_exact = self._codes.codes, self._codes.exact and coded.exact
+        # Ascending: looked up one after the other, neighbours are found in the same memory.
+        order = np.argsort(coded.codes)
+        asked = coded.codes[order]
+        place = np.searchsorted(mine, asked)
+        found = np.full(len(order), -1, np.int64)
+        left = np.arange(len(order))
+        while len(left):
+            inside = place[left] < len(mine)
+            left = left[inside]
+            left = left[mine[place[left]] == asked[left]]
+            rows, at = order[left], self._at[place[left]]
+            if is_exact:
+                found[rows] = at
+                break
+            same = equal_rows(keys.take(pa.array(rows)), self._keys.take(pa.array(at)))
+            found[rows[same]] = at[same]
+            # Hardly any: those that met a key of the same code.
+            left = left[~same]
+            place[left] += 1
+        return found
 
-    def _looked_up(self, held: pa.Table) -> Codes:
-        count = len(self._rows)
-        both = [
-            pa.chunked_array([*self._rows.column(n).chunks, *held.column(n).chunks])
-            for n in self._shape.by
-        ]
-        codes = row_codes(both)
-        which = np.full(int(codes.max()) + 1, -1, np.int64)
-        which[codes[:count]] = np.arange(count)
-        return which[codes[count:]]
-
-    def _changed(self, rows: pa.Table, at: Codes) -> pa.Table:
-        brought = self._rows.take(pa.array(at))
+    def _changed(self, rows: pa.Table, at: Numbers) -> pa.Table:
+        brought = self._rows.select(self._shape.columns).take(pa.array(at))
         for name in self._shape.columns:
             rows = rows.set_column(rows.schema.get_field_index(name), name, brought.column(name))
         return rows
 
 
-def _side_by_side(
-    pieces: Iterator[pa.Table], blocks: Iterator[Codes]
-) -> Iterator[tuple[pa.Table, Codes]]:
-    """Pieces of rows, and of what is known of the same rows as many as they have."""
-    held = np.empty(0, np.int64)
-    for piece in pieces:
-        while len(held) < piece.num_rows:
-            held = np.concatenate([held, next(blocks)])
-        yield piece, held[: piece.num_rows]
-        held = held[piece.num_rows :]
+def _keys(rows: pa.Table, by: Sequence[str]) -> pa.Table:
+    """The columns that tell rows, in types that Arrow compares."""
+    held = rows.select(by)
+    return held.cast(pa.schema([(f.name, distinguishable(f.type)) for f in held.schema]))
+
+
+def _coded(keys: pa.Table) -> KeyCodes:
+    """A code of each row, from the columns whose types have some."""
+    coded = []
+    for column in keys.columns:
+        try:
+            key_codes([column.slice(0, 0)])
+        except UnsupportedError:
+            # A partition's floating point numbers, for one.
+            continue
+        coded.append(column)
+    if not coded:
+        return KeyCodes(np.zeros(len(keys), np.uint64), exact=False)
+    found = key_codes(coded)
+    return found._replace(exact=found.exact and len(coded) == keys.num_columns)
 
 
 def _table(batch: pa.Table | pa.RecordBatch) -> pa.Table:

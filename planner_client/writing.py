@@ -17,7 +17,7 @@ from planner_client.calls import built, new_operation
 from planner_client.given import counted, mapped, of_kind, one_or_more
 from planner_client.heartbeat import heartbeating
 from planner_client.rows import engine_of, rows_of
-from planner_client.updating import Updates
+from planner_client.updating import Part, Updates
 from planner_client.within import Within
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ class Writing(Within):
             schema: The columns to take, and their types; a NumPy array without names needs it.
             update_columns: Change these columns alone, of the rows whose merge keys the data brings:
                 what else they hold is read and kept, in one transaction; keys that the table lacks
-                become new rows. Data of more than a million rows or 64 MiB is taken part by part,
-                and for each the files are read that its keys may be in: few, where the data is sorted
-                by them. For the modes merge and auto.
+                become new rows. Data of more than four million rows or 64 MiB is taken part by
+                part, and for each the files are read that its keys may be in: few, where the data is
+                sorted by them. For the modes merge and auto.
             table_version: None means the latest active one.
             max_rows_per_file: Where files roll, if their size has not made them roll before.
             transaction: See `Client.transaction`.
@@ -134,6 +134,11 @@ class Writing(Within):
         )
         if update_columns is not None:
             names = one_or_more("update_columns", update_columns)
+            if not names:
+                raise SchemaValidationError(
+                    "update_columns names no column to change: name one, or leave it out to write "
+                    "whole rows"
+                )
             if mode not in ("auto", "merge"):
                 raise SchemaValidationError(
                     f"update_columns merges: it does not go with mode {mode!r}"
@@ -158,14 +163,13 @@ class Writing(Within):
             updates = Updates(rows, plan(include_files=False), columns)
 
             def staged(sink: OpenSink) -> list[WriteEntry]:
-                # Each part in files of its own: a later file's rows count.
-                return [
-                    entry
-                    for part in updates.parts()
-                    for entry in sink.write_batches(
-                        part.merged(plan(filter_predicate=part.predicate, delete_sets=True))
-                    )
-                ]
+                def written(part: Part) -> list[WriteEntry]:
+                    there = plan(filter_predicate=part.predicate, delete_sets=True)
+                    return sink.write_batches(part.merged(there))
+
+                # Each part in files of its own: a later file's rows count. By map(), which lets go
+                # of a part before the next one is gathered.
+                return [*itertools.chain.from_iterable(map(written, updates.parts()))]
 
             session = self._staged(ref, "merge", found, staged, rows_per_file=asked.rows_per_file)
         if not is_own:

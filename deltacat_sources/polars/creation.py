@@ -44,6 +44,9 @@ def _table_schema(schema: pl.Schema) -> pa.Schema:
 
 def _exported(dtype: pl.DataType) -> pa.DataType:
     """The Arrow type that Polars exports; null where there is none."""
+    if dtype == pl.Object:
+        # What it exports are addresses of this process.
+        return pa.null()
     try:
         return pl.Series([], dtype=dtype).to_arrow().type
     except (pa.ArrowException, pl.exceptions.PolarsError, NotImplementedError):

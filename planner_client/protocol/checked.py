@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import numbers
 import re
 import reprlib
 import types
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 
-from io_core.errors import SchemaValidationError
+from io_core.errors import SchemaValidationError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +34,8 @@ __all__ = ["checked", "misfit", "plain", "shown"]
 Req = TypeVar("Req", bound="Request")
 
 _SCALARS = frozenset({str, int, bool, float, type(None)})
+# These stay what they are: as JSON has them they would pass for text.
+_NO_TEXT = (bytes, dt.date, dt.datetime, dt.time, dt.timedelta)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
@@ -102,23 +115,51 @@ def checked(request: Req) -> Req:
     if not unsure:
         return request
     try:
-        # Bytes stay what they are: their base64 would pass for text.
-        builtins = msgspec.to_builtins(request, builtin_types=(bytes,), enc_hook=_number)
+        builtins = msgspec.to_builtins(request, builtin_types=_NO_TEXT, enc_hook=_number)
         whole = msgspec.convert(builtins, type(request))
         # Text that is no UTF-8 would be noticed by nothing else.
         msgspec.json.encode(whole)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise misfit(msgspec.structs.asdict(request), error) from None
+        raise misfit(msgspec.structs.asdict(request), type(request), error) from None
     told = {field.name: getattr(whole, field.name) for field in unsure if field.is_scalar}
     return msgspec.structs.replace(request, **told) if told else request
 
 
-def misfit(fields: Mapping[str, object], error: Exception) -> SchemaValidationError:
-    """What to raise for fields that do not fit, from what msgspec says of them."""
-    at = re.search(r"`\$\.(\w+)", str(error))
+def misfit(
+    fields: Mapping[str, object], kind: type[Any], error: Exception
+) -> SchemaValidationError:
+    """What to raise for fields that do not fit, from what msgspec says of them.
+
+    Args:
+        fields: What was passed, by name.
+        kind: The request that they were to make.
+        error: What msgspec said.
+    """
+    told = str(error)
+    if lacking := re.fullmatch(r"Object missing required field `(\w+)`", told):
+        return SchemaValidationError(f"{lacking.group(1)} is None: it has to be given")
+    at = re.search(r"`\$\.(\w+)", told)
     names = [at.group(1)] if at else [name for name in fields if _is_odd(fields[name])]
     said = ", ".join(f"{name} is {shown(fields[name])}" for name in names if name in fields)
-    return SchemaValidationError(f"{said}: {error}")
+    return SchemaValidationError(f"{said}: {told}{_hint(names, fields, kind, told)}")
+
+
+def _hint(names: list[str], fields: Mapping[str, object], kind: type[Any], told: str) -> str:
+    """What to give instead, where that can be said."""
+    if "as_of" in names:
+        return "; give nanoseconds since the epoch, as time.time_ns() does"
+    if told.startswith("Invalid enum value") and told.endswith(f"`$.{names[0]}`"):
+        declared = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        known = _choices(declared[names[0]])
+        return f"{nearest(str(fields[names[0]]), known)}; known: {', '.join(known)}"
+    return ""
+
+
+# Any: a type as it was declared.
+def _choices(declared: Any) -> list[str]:
+    if get_origin(declared) is Literal:
+        return [str(choice) for choice in get_args(declared)]
+    return [choice for part in get_args(declared) for choice in _choices(part)]
 
 
 def _is_odd(value: object) -> bool:

@@ -48,6 +48,10 @@ __all__ = ["plan", "resolve_time"]
 _UNPINNED: dict[str, None] = dict.fromkeys(("snapshot", "as_of", "plan_token", "operation_id"))
 
 
+# Below lies what means the beginning of time; above, and far from now, a time in another unit.
+_SMALL_NS = 10**8
+
+
 class _Token(msgspec.Struct, frozen=True, array_like=True):
     """What a plan token says: the snapshot, and which question it was given for."""
 
@@ -186,8 +190,13 @@ def resolve_time(db: apsw.Connection, as_of: int, now_ns: int) -> int:
     """The snapshot at a time: what was committed strictly before.
 
     Raises:
-        RequestRejectedError: A time in the future.
+        RequestRejectedError: A time in the future, or one that counts seconds, milli- or microseconds.
     """
+    if _SMALL_NS < as_of < now_ns // 100:
+        raise RequestRejectedError(
+            f"as_of {as_of} lies close to 1970: it counts nanoseconds since the epoch, as "
+            "time.time_ns() does"
+        )
     if as_of > now_ns:
         raise RequestRejectedError(f"as_of {as_of} lies in the future (now is {now_ns} ns)")
     query = "SELECT coalesce(max(seq), 0) FROM revision WHERE committed_ns < ?"

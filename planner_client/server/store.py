@@ -290,7 +290,7 @@ class Store:
         _check_sqlite()
         if not self.path.exists():
             _check_vacant(root, create=create)
-            root.mkdir(parents=True, exist_ok=True)
+            _make(root)
         _refuse_network(root)
         form = Form("the ledger", APPLICATION_ID, FORMAT_VERSION, _fill if create else None)
         self._database = Database(self.path, form)
@@ -374,6 +374,15 @@ def _check_vacant(root: Path, *, create: bool) -> None:
             f"{root} is not a catalog: {'it is empty' if root.exists() else 'no such directory'}; "
             f"planner_client.Client({str(root)!r}) makes one there"
         )
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogRootError(
+            f"{root} cannot be made: {error.strerror}; name a directory that you can write to"
+        ) from error
 
 
 def _refuse_network(root: Path) -> None:

@@ -6,7 +6,6 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -270,105 +269,6 @@ def test_rows_that_do_not_fit_leave_what_was_there(client: Client) -> None:
     with pytest.raises(SchemaValidationError):
         client.catalog.overwrite(wrong, predicate="v >= 7", **WHERE)
     assert len(ids(client)) == 10
-
-
-# --- updates --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", ["keyed", "both"])
-def test_some_columns_of_some_keys_change(client: Client, layout: str) -> None:
-    make(client, layout, ROWS.append_column("w", pa.array([str(i) for i in range(10)])))
-    new = pa.table({"id": [4, 4, 5, 50], "v": [0, 40, None, 500]})
-    if layout == "both":
-        new = new.append_column("p", pa.array(["a", "a", "b", "c"]))
-    done = client.catalog.write(new, **WHERE, update_columns="v")
-    assert done.total_records == 3
-    found = {row["id"]: row for row in client.catalog.read(**WHERE).to_pylist()}
-    assert found[4] == {"id": 4, "p": "a", "v": 40, "w": "4"}
-    assert found[5] == {"id": 5, "p": "b", "v": None, "w": "5"}
-    assert (found[50]["v"], found[50]["w"]) == (500, None)
-    assert found[6]["v"] == 6
-    assert len(found) == 11
-
-
-def test_without_partition_columns_a_key_is_found_in_whichever_partition(client: Client) -> None:
-    make(client, "both")
-    client.catalog.write(pa.table({"id": [1], "p": ["z"], "v": [0]}), **WHERE)
-    client.catalog.write(pa.table({"id": [1], "v": [11]}), **WHERE, update_columns=["v"])
-    found = client.catalog.read(**WHERE, filter_predicate="id = 1")
-    assert sorted(found.column("p").to_pylist()) == ["b", "z"]
-    assert found.column("v").to_pylist() == [11, 11]
-
-
-@pytest.mark.parametrize("sort", [None, {"keys": [{"key": ["v"], "sort_order": "descending"}]}])
-def test_of_an_update_that_memory_does_not_hold_the_last_row_of_a_key_counts(
-    client: Client, sort: Any
-) -> None:
-    schema = pa.schema([("id", pa.int64()), ("v", pa.string())])
-    there = pa.table({"id": [1, 2], "v": ["", ""], "w": [10, 20]})
-    client.catalog.write(there, **WHERE, merge_keys="id", sort_scheme=sort)
-
-    def parts() -> Iterator[pa.RecordBatch]:
-        # 36 MB each: every other one begins a new part.
-        for text, ids in (("a", [1, 2, 3]), ("b", [1, 3, 4]), ("z", [3, 1]), ("c", [1])):
-            values = [text * (36_000_000 // len(ids)) for _ in ids]
-            yield pa.record_batch([pa.array(ids, pa.int64()), values], schema=schema)
-
-    reader = pa.RecordBatchReader.from_batches(schema, parts())
-    client.catalog.write(reader, **WHERE, update_columns="v")
-    found = client.catalog.read(**WHERE).sort_by("id")
-    assert found.select(["id", "w"]).to_pydict() == {
-        "id": [1, 2, 3, 4],
-        "w": [10, 20, None, None],
-    }
-    assert [v[0] for v in found.column("v").to_pylist()] == ["c", "a", "z", "b"]
-
-
-def test_memory_does_not_grow_with_an_update(tmp_path: Path) -> None:
-    client, seen = Client(tmp_path / "catalog"), list[int]()
-    schema = pa.schema([("id", pa.int64()), ("v", pa.float64())])
-
-    def pieces() -> Iterator[pa.RecordBatch]:
-        for start in range(0, 3_000_000, 250_000):
-            seen.append(pa.total_allocated_bytes())
-            ids = np.arange(start, start + 250_000)
-            yield pa.record_batch([ids, ids * 0.5], schema=schema)
-
-    before = pa.total_allocated_bytes()
-    hows: list[dict[str, Any]] = [{"merge_keys": "id"}, {"update_columns": "v"}]
-    for how in hows:
-        reader = pa.RecordBatchReader.from_batches(schema, pieces())
-        done = client.catalog.write(reader, **WHERE, **how, max_rows_per_file=500_000)
-        assert done.total_records == 3_000_000
-    # A third of the rows is a part, and the rows of a file wait for their end.
-    assert max(seen) - before < 25_000_000
-
-
-@pytest.mark.parametrize(
-    ("data", "columns", "mode", "says"),
-    [
-        ({"id": [1], "v": [1]}, ["nope"], "auto", "nope"),
-        ({"id": [1]}, ["v"], "auto", "the rows lack v"),
-        ({"v": [1]}, ["v"], "auto", "the rows lack id"),
-        ({"id": [1], "v": [1]}, ["id"], "auto", "says which row"),
-        ({"id": [1], "v": [1], "more": [1]}, ["v"], "auto", "more"),
-        ({"id": [1], "v": [1]}, ["v"], "add", "does not go with mode 'add'"),
-        ({"id": [1], "v": ["x"]}, ["v"], "merge", "column 'v'"),
-    ],
-)
-def test_an_update_that_cannot_be_is_refused(
-    client: Client, data: dict[str, Any], columns: list[str], mode: Any, says: str
-) -> None:
-    make(client, "keyed")
-    with pytest.raises(SchemaValidationError, match=says):
-        client.catalog.write(pa.table(data), **WHERE, mode=mode, update_columns=columns)
-    assert client.catalog.read(**WHERE).sort_by("id").equals(ROWS)
-
-
-def test_a_table_without_keys_has_no_updates(client: Client) -> None:
-    make(client)
-    with pytest.raises(SchemaValidationError, match="has no merge keys"):
-        client.catalog.write(ROWS, **WHERE, update_columns=["v"])
 
 
 # --- races and transactions -----------------------------------------------------------------------

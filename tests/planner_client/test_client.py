@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from io_core.errors import CatalogRootError, DeltaCATError, NotFoundError, PlannerUnavailableError
+from io_core.errors import (
+    CatalogRootError,
+    DeltaCATError,
+    NotFoundError,
+    PlannerUnavailableError,
+    SchemaValidationError,
+)
 from io_core.model import TableRef, WriteSession
 from io_core.scan import Planner, Scan
 from planner_client import Client, connect
@@ -105,9 +111,34 @@ def test_a_directory_is_named_in_any_way(tmp_path: Path, as_path: object) -> Non
 @pytest.mark.parametrize("target", ["s3://bucket/catalog", "ftp://host", "postgres://x", ""])
 def test_what_is_neither_a_url_nor_a_directory_is_refused(target: str) -> None:
     with pytest.raises(
-        ValueError, match="is no planner: pass an http:// or https:// URL, or a dir"
+        SchemaValidationError, match="is no planner: pass an http:// or https:// URL, or a dir"
     ):
         Client(target)
+
+
+@pytest.mark.parametrize("target", ["localhost:8080", "planner.example.com:443/x", "10.0.0.1:80"])
+def test_a_url_without_its_scheme_makes_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SchemaValidationError, match=f"write http://{target}, or ./{target} for"):
+        Client(target)
+    assert not list(tmp_path.iterdir())
+    assert Client(f"./{target}").target == str(tmp_path / target)
+
+
+def test_a_directory_may_be_named_from_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Client("~/lake").target == str(tmp_path / "lake")
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CatalogRootError, match=r"/proc/lake cannot be made: .*; name a directory"):
+        Client("/proc/lake")
+    with pytest.raises(SchemaValidationError, match="is no planner"):
+        Client(tmp_path / "lake\udcff")
 
 
 def test_a_closed_client_opens_again(tmp_path: Path, url: str) -> None:

@@ -7,6 +7,7 @@ import pickle
 import time
 import traceback
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +92,8 @@ def test_a_wrong_argument_is_refused_by_an_error_of_this_project(
     [
         ({"table": 5}, "table is 5"),
         ({"as_of": "yesterday"}, "as_of is 'yesterday'"),
+        ({"as_of": datetime(2026, 1, 1)}, "got `datetime`.*; give nanoseconds since the epoch"),
+        ({"table": None}, "table is None"),
         ({"columns": "x"}, r"columns is 'x': give a list, \['x'\]"),
         ({"columns": [5]}, "columns holds 5"),
         ({"include_files": "no"}, "include_files is 'no'"),

@@ -74,8 +74,10 @@ def test_a_commit_whose_answer_was_lost_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(PlannerUnavailableError):
         tx.commit()
     assert tx.commit().status == "COMMITTED"
+    assert tx.commit().snapshot is not None
+    assert transport.called.count("commit_transaction") == 1
     with pytest.raises(TransactionError, match="COMMITTED"):
-        tx.commit()
+        tx.abort()
 
 
 def test_an_abort_that_fails_leaves_the_first_error(tmp_path: Path) -> None:

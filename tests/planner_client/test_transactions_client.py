@@ -398,7 +398,8 @@ def test_a_transaction_that_has_ended_takes_no_more_calls(
         tx.commit()
         with pytest.raises(TransactionError, match=r"begin another one with client.transaction"):
             client.catalog.plan(**where)
-    for call in (tx.commit, tx.abort, tx.heartbeat):
+    assert tx.commit() == tx.info
+    for call in (tx.abort, tx.heartbeat):
         with pytest.raises(TransactionError, match=tx.status):
             call()
     client.catalog.plan(**where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,47 @@ def test_the_named_index_of_a_frame_is_a_column_and_an_unnamed_one_is_none(clien
     client.catalog.write(frame.rename_axis(None), **WHERE, mode="replace")
     assert client.catalog.read(**WHERE).column("key").to_pylist() == [None, None]
     assert client.catalog.read(**WHERE).column_names == ["key", "x"]
+
+
+NAIVE, AWARE = pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([date(2024, 1, 1), datetime(2024, 1, 1, 3)], "date32.day. only with a loss"),
+        ([NAIVE, None, AWARE], "timestamp.us. only with a loss"),
+        ([b"x", "y"], "binary only with a loss"),
+        ([2**70], "too large"),
+        ([1, "x"], "column x"),
+    ],
+)
+def test_a_column_of_objects_that_arrow_would_change_is_refused(
+    client: Client, values: list[Any], said: str
+) -> None:
+    with pytest.raises(SchemaValidationError, match=said):
+        client.catalog.write(pd.DataFrame({"x": pd.Series(values, dtype=object)}), **WHERE)
+    assert not client.catalog.table_exists(**WHERE)
+
+
+@pytest.mark.parametrize(
+    "values", [[date(2024, 1, 1), None], [NAIVE, None], [AWARE, None], [b"x", None], ["x", None]]
+)
+def test_a_column_of_objects_of_one_kind_comes_back(client: Client, values: list[Any]) -> None:
+    client.catalog.write(pd.DataFrame({"x": pd.Series(values, dtype=object)}), **WHERE)
+    assert client.catalog.read(**WHERE)["x"].to_pylist() == values
+
+
+def test_an_index_named_like_a_column_is_refused(client: Client) -> None:
+    frame = pd.DataFrame({"x": [1]}, index=pd.Index([2], name="x"))
+    with pytest.raises(SchemaValidationError, match="cannot insert x, already exists"):
+        client.catalog.write(frame, **WHERE)
+
+
+def test_objects_of_python_in_a_frame_of_polars_are_refused(client: Client) -> None:
+    frame = pl.DataFrame({"x": [1], "what": pl.Series([object()], dtype=pl.Object)})
+    with pytest.raises(SchemaValidationError, match="'what' is of type Object"):
+        client.catalog.write(frame, **WHERE)
 
 
 # --- NumPy ----------------------------------------------------------------------------------------

@@ -195,7 +195,11 @@ def test_nothing_to_make_a_table_from_is_refused(client: Client) -> None:
 
 def test_unknown_modes_and_formats_are_refused(client: Client) -> None:
     make(client.catalog)
-    with pytest.raises(SchemaValidationError, match="Invalid enum value 'upsert'"):
+    with pytest.raises(SchemaValidationError, match="namespace is None: it has to be given"):
+        client.catalog.stage(namespace=None, table="t")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(
+        SchemaValidationError, match=r"Invalid enum value 'upsert'.*known: auto, create"
+    ):
         client.catalog.stage(**WHERE, mode="upsert")  # type: ignore[arg-type]  # what is tested
     with pytest.raises(RequestRejectedError, match="unknown format 'xlsx': use one of parquet"):
         client.catalog.stage(**WHERE, format="xlsx")
