@@ -11,6 +11,8 @@ A side opens a handle (what a long-lived program keeps) and makes a lazy frame o
   commit, manifests not fragmented, bounds of all columns; the held handle is a pyiceberg `Table`;
   a new process scans the table's metadata file without asking the catalog for it.
 * ours: the planner embedded in the process, and the same one over HTTP on the loopback device.
+* `floor`: `scan_parquet` over the files alone that our plan of the query lists, which it is told
+  beforehand: what Polars takes for them, whoever plans.
 """
 
 from __future__ import annotations
@@ -27,10 +29,20 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["OURS", "PACKAGES", "SIDES", "Fixture", "Side", "register_delta", "register_iceberg"]
+__all__ = [
+    "FLOOR",
+    "OURS",
+    "PACKAGES",
+    "SIDES",
+    "Fixture",
+    "Side",
+    "register_delta",
+    "register_iceberg",
+]
 
 PACKAGES = ("polars", "polars-iceberg", "deltalake", "pyiceberg", "pyarrow", "deltacat-sources")
 TABLE = "bench.scan"
+FLOOR = "floor"
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class Side:
         load: Imports what the side needs, so that a new process can do it before the clock runs.
         open: Makes the handle that a long-lived program would keep.
         frame: Makes a lazy frame of a handle.
-        ours: Whether it is this project's.
+        ours: Whether it is this project's, or the least that it could take: no peer.
     """
 
     name: str
@@ -113,8 +125,8 @@ class Side:
 _Options: TypeAlias = "dict[str, str] | None"
 
 
-def _open_parquet(fixture: Fixture) -> tuple[list[str], pl.Schema, _Options]:
-    files, options = fixture.recall("files"), fixture.options
+def _open_parquet(fixture: Fixture, listed: str = "files") -> tuple[list[str], pl.Schema, _Options]:
+    files, options = fixture.recall(listed), fixture.options
     first = pl.scan_parquet(files[0], glob=False, storage_options=options)
     return files, first.collect_schema(), options
 
@@ -206,7 +218,7 @@ def register_iceberg(fixture: Fixture, files: list[str], schema: pa.Schema) -> N
 def _load_ours() -> object:
     # The client imports the planner itself when it opens a directory.
     import deltacat_sources.polars
-    import planner_client.server.planner
+    import planner_client.server.shared
 
     return deltacat_sources.polars, planner_client
 
@@ -235,5 +247,8 @@ SIDES = (
     Side("parquet", lambda: pl, _open_parquet, _scan_parquet),
     Side("delta", _load_delta, _open_delta, _scan_delta),
     Side("iceberg", _load_iceberg, _open_iceberg, _scan_iceberg),
+    Side(
+        FLOOR, lambda: pl, lambda fixture: _open_parquet(fixture, FLOOR), _scan_parquet, ours=True
+    ),
 )
 OURS = tuple(side.name for side in SIDES if side.ours)

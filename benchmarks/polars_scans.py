@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from benchmarks import harness
 from benchmarks.harness import Sample, progress
-from benchmarks.peers import OURS, SIDES, Fixture, Side
+from benchmarks.peers import FLOOR, OURS, SIDES, Fixture, Side
 from benchmarks.report import Figure, Row
 from benchmarks.scan import FIRST_DAY, ROWS_PER_FILE, SCHEMA
 from docs.demo.opened import OpenedFiles
@@ -114,8 +114,9 @@ def measured(
         queries: What.
         place: What the metrics' names begin with.
     """
-    handles = {side.name: side.open(fixture) for side in sides}
     for query in queries:
+        fixture.remember(FLOOR, _planned(query, files, fixture))
+        handles = {side.name: side.open(fixture) for side in sides}
         frames = {side.name: side.frame(handles[side.name]) for side in sides}
         checked = _check(query, frames, files)
         progress(f"{place}{query.name}: {checked}")
@@ -131,6 +132,15 @@ def measured(
             if count:
                 timings = harness.interleave(calls, count, warm_up=not new)
                 yield Row.compare(f"{place}{query.name}", mode, timings, OURS, checked)
+
+
+def _planned(query: Query, files: int, fixture: Fixture) -> list[str]:
+    """The files that our plan of a query lists."""
+    # Peers' new processes do without.
+    from deltacat_sources.polars import DeltaCatFrame
+
+    ours = SIDES[0]
+    return DeltaCatFrame(query.ask(ours.frame(ours.open(fixture)), files)).plan().paths
 
 
 Calls = dict[str, "Callable[[], Sample]"]
@@ -178,6 +188,7 @@ def opened(fixture: Fixture, files: int, sides: Sequence[Side] = SIDES) -> Itera
     for query in QUERIES:
         if not query.is_selective:
             continue
+        fixture.remember(FLOOR, _planned(query, files, fixture))
         counts = {}
         for side in sides:
             frame = query.ask(side.frame(side.open(fixture)), files)
