@@ -157,7 +157,8 @@ def _evolved(request: AlterTable, version: Version, write: Write) -> pa.Schema:
         version.schema,
         request.schema_updates,
         history=[s for s in schemas_of(write.view, version.version_id) if s is not None],
-        pinned={key.key[0] for scheme in schemes if scheme for key in scheme.keys},
+        # Of a scheme that is not checked yet: its keys may be none.
+        pinned={name for scheme in schemes if scheme for key in scheme.keys for name in key.key},
     )
     if not schema.equals(version.schema, check_metadata=True):
         add_schema(write, version.version_id, schema)

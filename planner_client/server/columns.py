@@ -519,7 +519,8 @@ def load_partitions(
         seen: Up to which snapshot their ends are known, too; -1 for none.
     """
     after = int(old.ids[-1]) if old is not None and len(old.ids) else 0
-    parts = [] if old is None else [old]
+    # None at all may be of another partition scheme, which a version takes while it holds no files.
+    parts = [old] if after and old is not None else []
     if old is None:
         parts = [_from_run(run) for run in partition_runs(db, version.version_id)]
         after = int(parts[-1].ids[-1]) if parts else 0

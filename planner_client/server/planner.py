@@ -291,7 +291,7 @@ class EmbeddedPlanner:
         control: Callable[..., Any] | None = transactions.CONTROL.get(endpoint.name)
         if control is not None:
             return control(self, request, db)  # type: ignore[no-any-return]
-        transaction_id = request.transaction_id or writes.transaction_of(db, request)
+        transaction_id = writes.transaction_of(db, request)
         if transaction_id is not None and endpoint.name not in ("heartbeat", "abort"):
             return transactions.within(self, db, transaction_id, endpoint, request)
         base = latest(db)

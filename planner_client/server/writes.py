@@ -119,13 +119,28 @@ class Applied(NamedTuple):
 
 
 def transaction_of(db: apsw.Connection, request: Request) -> str | None:
-    """The transaction that a commit's session is bound to."""
+    """The transaction that a call stands in: of a commit the one that its session is bound to.
+
+    Raises:
+        RequestRejectedError: A commit names another one.
+    """
+    named = request.transaction_id
     if not isinstance(request, CommitRequest):
-        return None
+        return named
     row = db.execute(
         "SELECT transaction_id FROM write_session WHERE session_id = ?", (request.session_id,)
     ).fetchone()
-    return None if row is None else row[0]
+    if row is None:
+        return named
+    bound: str | None = row[0]
+    if named not in (None, bound):
+        raise RequestRejectedError(
+            f"write session {request.session_id} was staged in "
+            f"{f'transaction {bound}' if bound else 'no transaction'}, not in {named}: "
+            "stage one in it",
+            code="invalid_request",
+        )
+    return bound
 
 
 def commit(planner: EmbeddedPlanner, request: CommitRequest, write: Write) -> WriteSession:

@@ -212,6 +212,15 @@ def test_a_version_that_is_there_is_kept_or_refused(
         ({"sort_scheme": {"keys": [{"key": ["vv"]}]}}, "unknown sort column 'vv'; did you mean"),
         ({"partition_updates": {"keys": [{"key": ["v"]}]}}, "holds, or held, files"),
         ({"partition_updates": {"keys": [{"key": ["w"]}]}}, "'w'"),
+        (
+            {
+                "schema_updates": {
+                    "operations": [{"op": "add", "field": {"name": "n", "type": "int64"}}]
+                },
+                "partition_updates": {"keys": [{"key": []}]},
+            },
+            "only top-level columns can be keys",
+        ),
     ],
 )
 def test_a_change_that_is_wrong_changes_nothing(

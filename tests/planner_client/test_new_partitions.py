@@ -76,3 +76,18 @@ def test_what_is_new_is_found_without_going_through_all_that_is_there(tmp_path: 
         later = later_partitions(db, version_id, newest - 1, 49)
         steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN SELECT uuid {later}")]
     assert steps == ["SEARCH partition USING INTEGER PRIMARY KEY (rowid>?)"]
+
+
+def test_a_table_that_was_planned_before_it_was_divided_is_followed(tmp_path: Path) -> None:
+    client = Client(tmp_path / "c")
+    following = EmbeddedPlanner(tmp_path / "c")
+    schema = pa.schema([("x", pa.int64()), ("p", pa.int64())])
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=schema, auto_create_namespace=True
+    )
+    assert planned(following, "t", None).total_files == 0
+    client.catalog.alter_table(namespace="ns", table="t", partition_updates=BY_P)
+    written(client, "t", 1, 2, 3)
+    assert planned(following, "t", None).total_files == 3
+    assert planned(following, "t", {"eq": ["p", 2]}).total_files == 1
+    assert client.catalog.read(namespace="ns", table="t").num_rows == 3

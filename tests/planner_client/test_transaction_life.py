@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 from io_core.errors import PlannerUnavailableError, RequestRejectedError, TransactionError
 from planner_client.calls import Calls
 from planner_client.catalog import Catalog
 from planner_client.protocol.transactions import BEGIN, BeginTransaction
+from planner_client.protocol.writes import COMMIT, CommitRequest
+from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.transaction import Transaction
 from planner_client.transport import InProcessTransport
@@ -143,3 +146,27 @@ def test_a_block_sends_heartbeats_until_it_ends(tmp_path: Path) -> None:
         assert beaten.wait(30)
     assert not tx.is_open
     assert not [t for t in threading.enumerate() if t.name == "deltacat-heartbeat"]
+
+
+def test_a_session_is_committed_in_no_transaction_but_its_own(tmp_path: Path) -> None:
+    planner = EmbeddedPlanner(tmp_path / "catalog")
+    catalog = Catalog(InProcessTransport(planner), None)
+    where: dict[str, Any] = {"namespace": "n", "table": "t"}
+    schema = pa.schema([("x", pa.int64())])
+    catalog.create_table(**where, schema=schema, auto_create_namespace=True)
+    one, other = catalog.transaction(), catalog.transaction()
+    alone, bound = catalog.stage(**where), catalog.stage(**where, transaction=one)
+    for session, told in ((alone, "in no transaction"), (bound, f"in transaction {one.id}")):
+        asked = CommitRequest(
+            session_id=session.session_id,
+            session_version=1,
+            entries=[],
+            transaction_id=other.id,
+            transaction_version=1,
+        )
+        with pytest.raises(RequestRejectedError, match=told):
+            planner.call(COMMIT, asked)
+    other.commit()
+    one.commit()
+    catalog.commit(session=alone, entries=[])
+    assert check(planner).findings == ()
