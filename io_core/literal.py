@@ -422,7 +422,7 @@ def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:
         >>> load_array(["2025-03-01", None, "soon"], pa.date32()).to_pylist()
         [datetime.date(2025, 3, 1), None, None]
     """
-    if kind_of(dtype) == "other":
+    if not values or kind_of(dtype) == "other":
         return pa.nulls(len(values), dtype)
     if pa.types.is_integer(dtype) and all(type(v) is int or v is None for v in values):
         try:

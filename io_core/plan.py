@@ -41,6 +41,7 @@ import pyarrow.compute as pc
 
 from io_core.bindings import Credential, file_access_ref
 from io_core.errors import DataFileError, UnsupportedError
+from io_core.lean_arrow import lean_array
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.merge_order import OrderKey, order_keys
 from io_core.model import (
@@ -491,7 +492,8 @@ def plan_from_wire(raw: bytes) -> ReadPlan:
         )
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
-    files = pa.table(columns, schema=FILE_COLUMNS)
+    arrays = [lean_array(columns[field.name], field.type) for field in FILE_COLUMNS]
+    files = pa.Table.from_arrays(arrays, schema=FILE_COLUMNS)
     if header.schema_serialized is not None:
         schema = decode_schema(header.schema_serialized)
         for name, array in _wire_columns(header, pairs, schema):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from daft import col
 
 from deltacat_sources.daft import read_deltacat, write_deltacat
 from planner_client import Client
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +80,21 @@ def test_values_that_only_paths_hold_are_columns_that_filter_and_count(
     assert frame.where(col("day") == "a").select("day").to_pydict() == {"day": ["a"] * 3}
     mixed = frame.where((col("day") == "a") | (col("id") == 3)).sum("id")
     assert mixed.to_pydict() == {"id": [9]}
+
+
+def test_a_query_over_http_imports_no_pandas(tmp_path: Path) -> None:
+    code = """
+import sys
+import daft
+from deltacat_sources.daft import read_deltacat
+frame = read_deltacat("ns.t", planner=sys.argv[1]).where(daft.col("id") > 1)
+print(frame.to_arrow().num_rows, "pandas" in sys.modules)
+"""
+    day = pa.array([0, 1, 1], pa.date32())
+    with serving(tmp_path / "catalog") as url:
+        Client(url).catalog.write(
+            pa.table({"id": [1, 2, 3], "day": day}), namespace="ns", table="t", partition_by="day"
+        )
+        command = [sys.executable, "-c", code, url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["2", "False"], done.stderr
