@@ -20,6 +20,7 @@ from io_core.formats.pool import drawn_from, lasting_pool
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
 from planner_client.server.partitions import (
+    divided_by,
     later_partitions,
     partition_runs,
     partition_table,
@@ -534,7 +535,9 @@ def load_partitions(
     ).fetchall()
     if old is not None and not found and not ended:
         return old
-    parts.append(_from_run(partition_table(found, version.schema, version.partition_scheme)))
+    # By the scheme that is the latest: a view from before the version took it has no partitions, but
+    # what is loaded for it serves every view.
+    parts.append(_from_run(partition_table(found, *divided_by(db, version.version_id))))
     held = Partitions.of(
         np.concatenate([p.ids for p in parts]),
         pa.concat_arrays([p.uuids for p in parts]),

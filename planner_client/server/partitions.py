@@ -11,7 +11,9 @@ import msgspec
 import pyarrow as pa
 
 from io_core.literal import load_array
+from io_core.model import PartitionScheme
 from io_core.partition import value_type
+from planner_client.server.catalog import loads
 from planner_client.server.segments import decode_columns, encode_columns
 
 if TYPE_CHECKING:
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from io_core.model import PartitionScheme
-
-__all__ = ["fold_partitions", "later_partitions", "partition_runs", "partition_table"]
+__all__ = ["divided_by", "fold_partitions", "later_partitions", "partition_runs", "partition_table"]
 
 _NAME = "partitions"
 _MANY = 1024
@@ -44,12 +44,30 @@ def partition_table(
     if scheme is None or schema is None:
         columns[""] = pa.nulls(len(ids))
         return pa.table(columns)
-    values = msgspec.json.decode(f"[{','.join(texts)}]")
+    # Of a transaction that does not see the scheme, partitions of its own have no values.
+    none = msgspec.json.encode([None] * len(scheme.keys)).decode()
+    values = msgspec.json.decode(f"[{','.join(text or none for text in texts)}]")
     for i, key in enumerate(scheme.keys):
         columns[f"partition:{i}"] = load_array(
             [value[i] for value in values], value_type(key, schema)
         )
     return pa.table(columns)
+
+
+def divided_by(
+    db: apsw.Connection, version_id: int
+) -> tuple[pa.Schema | None, PartitionScheme | None]:
+    """The schema and the partition scheme that a version has after all that `db` sees."""
+    (arrow,) = db.execute(
+        "SELECT arrow FROM table_schema WHERE version_id = ? ORDER BY schema_id DESC LIMIT 1",
+        (version_id,),
+    ).fetchone()
+    (scheme,) = db.execute(
+        "SELECT partition_scheme FROM table_version WHERE version_id = ? ORDER BY row_id DESC LIMIT 1",
+        (version_id,),
+    ).fetchone()
+    schema = None if arrow is None else pa.ipc.read_schema(pa.py_buffer(arrow))
+    return schema, loads(scheme, PartitionScheme)
 
 
 def partition_runs(db: apsw.Connection, version_id: int) -> list[pa.Table]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from io_core.errors import ConcurrentModificationError
 from planner_client import Client
 from planner_client.protocol.plans import PLAN, PlanRequest
 from planner_client.server.partitions import later_partitions
@@ -91,3 +92,31 @@ def test_a_table_that_was_planned_before_it_was_divided_is_followed(tmp_path: Pa
     assert planned(following, "t", None).total_files == 3
     assert planned(following, "t", {"eq": ["p", 2]}).total_files == 1
     assert client.catalog.read(namespace="ns", table="t").num_rows == 3
+
+
+def test_a_look_at_the_past_does_not_take_partitions_from_the_present(tmp_path: Path) -> None:
+    client = Client(tmp_path / "c")
+    schema = pa.schema([("x", pa.int64())])
+    client.catalog.create_table(
+        namespace="ns", table="t", schema=schema, auto_create_namespace=True
+    )
+    earlier = client.catalog.transaction()
+    added = {"op": "add", "field": {"name": "p", "type": "int64"}}
+    client.catalog.alter_table(
+        namespace="ns",
+        table="t",
+        schema_updates={"operations": [added]},
+        partition_updates=BY_P,
+    )
+    written(client, "t", 1, 2, 3)
+    starting = EmbeddedPlanner(tmp_path / "c")
+    seen = PlanRequest(namespace="ns", table="t", transaction_id=earlier.id)
+    assert starting.call(PLAN, seen).total_files == 0
+    assert planned(starting, "t", None).column("partition:0") == [1, 2, 3]
+    assert planned(starting, "t", {"eq": ["p", 2]}).total_files == 1
+    # What the transaction writes is of no partition, since it sees no scheme, and cannot be committed.
+    own = pa.table({"x": [9]})
+    client.catalog.write(own, namespace="ns", table="t", transaction=earlier)
+    assert client.catalog.read(namespace="ns", table="t", transaction=earlier).equals(own)
+    with pytest.raises(ConcurrentModificationError):
+        earlier.commit()
