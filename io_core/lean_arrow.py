@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +25,12 @@ _Value = bool | int | float | str | bytes
 __all__ = [
     "booleans",
     "lean_array",
+    "lean_numbers",
     "lean_numpy",
     "lean_scalar",
     "numbers_of",
+    "of_scalars",
+    "prefixed",
     "spare_pandas",
 ]
 
@@ -91,9 +95,29 @@ def lean_array(values: Sequence[_Value | None], dtype: pa.DataType) -> pa.Array:
     if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
         large = pa.large_string() if pa.types.is_string_view(dtype) else pa.large_binary()
         return lean_array(values, large).cast(dtype)
-    there = np.fromiter((v is not None for v in values), np.bool_, len(values))
-    valid = None if there.all() else _bits(there)
+    valid = None
+    if None in values:
+        valid = _bits(np.fromiter((v is not None for v in values), np.bool_, len(values)))
     return pa.Array.from_buffers(dtype, len(values), [valid, *_memory(values, dtype)])
+
+
+# Any: numbers of any width.
+def lean_numbers(
+    values: npt.NDArray[Any], missing: npt.NDArray[np.bool_] | None = None
+) -> pa.Array:
+    """Numbers as Arrow has them; the memory stays NumPy's where it is in one piece.
+
+    Args:
+        values: The numbers.
+        missing: Which of them are null.
+
+    Example:
+        >>> lean_numbers(np.array([1, 2], np.int32), np.array([True, False])).to_pylist()
+        [None, 2]
+    """
+    valid = None if missing is None or not missing.any() else _bits(~missing)
+    memory = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, memory])
 
 
 def lean_scalar(value: _Value, dtype: pa.DataType) -> pa.Scalar:
@@ -112,6 +136,28 @@ def lean_scalar(value: _Value, dtype: pa.DataType) -> pa.Scalar:
         return lean_array([value], dtype)[0]
     # Of one value NumPy would cost more than all of the rest.
     return pa.Array.from_buffers(dtype, 1, [None, *map(pa.py_buffer, memory)])[0]
+
+
+def of_scalars(scalars: Sequence[pa.Scalar | None], dtype: pa.DataType) -> pa.Array:
+    """Scalars of one type as an array; None is null.
+
+    Example:
+        >>> of_scalars([pa.scalar(1), None], pa.int64()).to_pylist()
+        [1, None]
+    """
+    found = [pa.nulls(1, dtype) if s is None else pa.repeat(s, 1) for s in scalars]
+    return pa.concat_arrays([pa.nulls(0, dtype), *found])
+
+
+def prefixed(prefix: str, texts: pa.Array) -> pa.Array:
+    """Each text behind a prefix.
+
+    Example:
+        >>> prefixed("a/", pa.array(["b", None])).to_pylist()
+        ['a/b', None]
+    """
+    first, between = (lean_scalar(text, pa.string()) for text in (prefix, ""))
+    return pc.binary_join_element_wise(first, texts, between)
 
 
 # Any: of the array's type.

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.lean_arrow import lean_scalar
+from io_core.lean_arrow import lean_array, lean_numpy, lean_scalar, of_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -408,11 +408,12 @@ def _are_whole_days(values: pa.Array) -> bool:
     if pa.types.is_date32(values.type):
         return True
     # Arrow means days by its dates in milliseconds, and yet holds what lies between.
-    numbers = values.view(pa.int64()).drop_null().to_numpy()
+    numbers = lean_numpy(values.view(pa.int64()).drop_null())
     return not bool((numbers % (_DAY_NS // 10**6)).any())
 
 
-def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:
+# Any: JSON scalars.
+def load_array(values: Sequence[Any], dtype: pa.DataType) -> pa.Array:
     """Read JSON scalars into an array of `dtype`; what does not fit exactly becomes null.
 
     Meant for statistics, where null means unknown: no error, because a bound that cannot be read
@@ -426,24 +427,25 @@ def load_array(values: Sequence[object], dtype: pa.DataType) -> pa.Array:
         return pa.nulls(len(values), dtype)
     if pa.types.is_integer(dtype) and all(type(v) is int or v is None for v in values):
         try:
-            return pa.array(values, dtype)
-        except (pa.ArrowInvalid, OverflowError):
+            return lean_array(values, dtype)
+        except OverflowError:
             pass
-    if kind_of(dtype) == "text" and all(isinstance(v, str) or v is None for v in values):
-        return pa.array(values, dtype)
+    texts = all(isinstance(v, str) or v is None for v in values)
+    if texts and kind_of(dtype) == "text" and not pa.types.is_dictionary(dtype):
+        return lean_array(values, dtype)
     if pa.types.is_floating(dtype) and all(type(v) is float or v is None for v in values):
-        wide = pa.array(values, pa.float64())
+        wide = lean_array(values, pa.float64())
         held = wide.cast(dtype, safe=False)
         if held.cast(pa.float64()).equals(wide):
             return held
-    if kind_of(dtype) in ("date", "timestamp"):
+    if texts and kind_of(dtype) in ("date", "timestamp"):
         try:
-            text = pa.array(values, pa.string())
+            text = lean_array(values, pa.string())
             zoned = pa.types.is_timestamp(dtype) and dtype.tz is not None
             return text.cast(pa.timestamp(dtype.unit, "UTC") if zoned else dtype).cast(dtype)
-        except (pa.ArrowException, TypeError):
+        except pa.ArrowException:
             pass
-    return pa.array([_exact(v, dtype) for v in values], dtype)
+    return of_scalars([_exact(v, dtype) for v in values], dtype)
 
 
 def _exact(value: object, dtype: pa.DataType) -> pa.Scalar | None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from io_core.buckets import Strategy, buckets_of, is_agreed
 from io_core.errors import SchemaValidationError, nearest
 from io_core.keys import row_codes
+from io_core.lean_arrow import lean_numpy, lean_scalar
 from io_core.literal import kind_of
 from io_core.schema import without_views
 
@@ -245,7 +246,7 @@ def value_bounds(
     dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
     if name == "void":
         return None
-    nulls = values.is_null().to_numpy(zero_copy_only=False)
+    nulls = lean_numpy(values.is_null())
     unknown = np.full(len(values), -1, np.int64)
     # Each transform that is left makes null of null, and of nothing else.
     null_count, nan_count = np.where(nulls, rows, 0), np.zeros(len(values), np.int64)
@@ -256,9 +257,9 @@ def value_bounds(
     if name == "identity":
         if not pa.types.is_floating(dtype):
             return Bounds(same, same, null_count, nan_count, exact=True)
-        is_nan = pc.fill_null(pc.is_nan(values), False)
-        bound = pc.if_else(is_nan, pa.scalar(None, values.type), values)
-        nan_count = np.where(is_nan.to_numpy(zero_copy_only=False), rows, 0)
+        is_nan = pc.fill_null(pc.is_nan(values), lean_scalar(False, pa.bool_()))
+        bound = pc.if_else(is_nan, pa.nulls(1, values.type)[0], values)
+        nan_count = np.where(lean_numpy(is_nan), rows, 0)
         return Bounds(bound, bound, null_count, nan_count, exact=True)
     if name == "year":
         low, high = _years(values, dtype, 0), _years(values, dtype, 1)

@@ -41,7 +41,7 @@ import pyarrow.compute as pc
 
 from io_core.bindings import Credential, file_access_ref
 from io_core.errors import DataFileError, UnsupportedError
-from io_core.lean_arrow import lean_array
+from io_core.lean_arrow import lean_array, lean_numpy
 from io_core.literal import dump_array, kind_of, load_array
 from io_core.merge_order import OrderKey, order_keys
 from io_core.model import (
@@ -412,7 +412,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     if (same := constant(column)) is not None:
         return list(same) * len(column)
     if column.null_count == 0 and pa.types.is_integer(column.type):
-        return list(column.to_numpy().tolist())
+        return list(itertools.chain.from_iterable(lean_numpy(c).tolist() for c in column.chunks))
     return list(column.to_pylist())
 
 

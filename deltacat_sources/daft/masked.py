@@ -29,6 +29,7 @@ from daft.schema import Schema
 from deltacat_sources.daft.predicate import columns_read
 from io_core import deletes
 from io_core.errors import DataFileError
+from io_core.lean_arrow import booleans, lean_numpy, lean_scalar
 from io_core.storage import engine_location
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class MaskedTask(DataSourceTask):
             return None
         matching = _matching(self._decoded(part, sorted(asked)), filters)
         if len(matching) == len(part.alive) and np.count_nonzero(matching) == len(kept):
-            return self._aligned(kept, names).filter(pa.array(part.alive[matching]))
+            return self._aligned(kept, names).filter(booleans(part.alive[matching]))
         # Daft's reader skips row groups by statistics, which leave NaN out: which rows are these?
         return self._without_dead(part, self._decoded(part, names))
 
@@ -182,7 +183,7 @@ class MaskedTask(DataSourceTask):
         if rows.num_rows != len(part.alive):
             problem = f"has {rows.num_rows} rows where {len(part.alive)} were written"
             raise DataFileError.of(part.file.path, problem, self._way.plan)
-        return rows.filter(pa.array(part.alive))
+        return rows.filter(booleans(part.alive))
 
     def _decoded(self, part: _Part, names: list[str]) -> pa.Table:
         return self._aligned(self._read(part, names, None), names)
@@ -223,5 +224,5 @@ def _matching(rows: pa.Table, filters: daft.Expression) -> Mask:
     """Which rows a filter keeps."""
     asked = ExpressionsProjection([filters.alias("kept")])
     found = RecordBatch.from_arrow_table(rows).eval_expression_list(asked).to_arrow_table()
-    mask: Mask = found.column("kept").fill_null(False).to_numpy()
-    return mask
+    kept = found.column("kept").combine_chunks()
+    return lean_numpy(kept.fill_null(lean_scalar(False, pa.bool_())))

@@ -26,6 +26,7 @@ from io_core.defaults import PAST_DEFAULT
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
 from io_core.formats.content import content_type_of
+from io_core.lean_arrow import lean_array
 from io_core.schema import FROM_PARTITION, names_in_file, needs_alignment
 from io_core.storage import engine_location, is_s3
 
@@ -267,7 +268,7 @@ class CountTask(DataSourceTask):
     async def read(self) -> AsyncIterator[RecordBatch]:
         """The one row."""
         rows = self._rows if self._plan is None else await asyncio.to_thread(_count, self._plan)
-        found = pa.table({self._name: pa.array([rows], pa.uint64())})
+        found = pa.table({self._name: lean_array([rows], pa.uint64())})
         yield RecordBatch.from_arrow_table(found)
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from deltacat_sources.polars.scans import Numbered, scan_files
 from io_core import deletes
 from io_core.errors import DataFileError
+from io_core.lean_arrow import booleans, lean_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,10 +114,9 @@ def vectors_of(masks: Sequence[npt.NDArray[np.bool_] | None]) -> pl.Series:
     """Masks as Polars takes them: True for rows that live; None where all do."""
     ends = np.cumsum([0, *(0 if mask is None else len(mask) for mask in masks)])
     parts = [mask for mask in masks if mask is not None]
-    values = pa.array(np.concatenate(parts) if parts else np.empty(0, np.bool_))
-    lists = pa.LargeListArray.from_arrays(
-        pa.array(ends, pa.int64()), values, mask=pa.array([mask is None for mask in masks])
-    )
+    values = booleans(np.concatenate(parts) if parts else np.empty(0, np.bool_))
+    whole = booleans(np.array([mask is None for mask in masks], np.bool_))
+    lists = pa.LargeListArray.from_arrays(lean_numbers(ends), values, mask=whole)
     found = pl.from_arrow(lists)
     assert isinstance(found, pl.Series)
     return found

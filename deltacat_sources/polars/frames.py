@@ -26,6 +26,7 @@ from deltacat_sources.polars.types import polars_schema, shown
 from io_core import deletes
 from io_core.errors import UnsupportedError
 from io_core.execute import execute
+from io_core.lean_arrow import lean_array
 from io_core.looked import looking_at
 from io_core.storage import engine_location
 
@@ -269,7 +270,7 @@ def _living(files: pa.Table) -> tuple[pa.Table, list[int]]:
         for i, (kind, rows) in enumerate(zip(files["delta_type"].to_pylist(), alive, strict=True))
         if rows and kind != "delete"
     ]
-    return files.take(pa.array(kept, pa.int64())), [alive[i] for i in kept]
+    return files.take(lean_array(kept, pa.int64())), [alive[i] for i in kept]
 
 
 def _limited(files: pa.Table, alive: list[int], limit: int) -> tuple[pa.Table, int]:

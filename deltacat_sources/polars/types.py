@@ -40,7 +40,7 @@ def _known_schema(names: tuple[str, ...], types: tuple[pa.DataType, ...]) -> pl.
                 f"column {name!r} is of type {dtype}, which Polars cannot hold; "
                 "read the table with client.catalog.read(columns=...) instead"
             )
-    return shown(pa.schema(list(zip(names, types, strict=True))).empty_table()).schema
+    return shown(pa.Table.from_batches([], pa.schema(list(zip(names, types, strict=True))))).schema
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from io_core.formats.pool import drawn_from, lasting_pool
+from io_core.lean_arrow import lean_array, lean_numpy
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
 from planner_client.server.partitions import (
@@ -448,6 +449,12 @@ def _extend(
     return _Known(columns._replace(totals=_new_totals(columns, old)), growing)
 
 
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A column of a table whose columns are in one piece each."""
+    pieces = table.column(name).chunks
+    return lean_numpy(pieces[0]) if pieces else np.zeros(0, np.int64)
+
+
 def _core_arrays(
     runs: list[Run], partitions: Partitions, profiles: dict[Profile, int]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -457,8 +464,8 @@ def _core_arrays(
     for _, table in runs:
         whole = table.combine_chunks()
         for name in ("size", "rows", "position", "begin"):
-            parts[name].append(whole.column(name).to_numpy())
-        parts["partition"].append(partitions.places_of(whole.column("partition").to_numpy()))
+            parts[name].append(_numbers(whole, name))
+        parts["partition"].append(partitions.places_of(_numbers(whole, "partition")))
         for chunk in whole.column("profile").chunks:
             codes = [
                 profiles.setdefault(msgspec.json.decode(text, type=Profile), len(profiles))
@@ -466,7 +473,7 @@ def _core_arrays(
             ]
             # Most tables have few: the fewer, the smaller their numbers.
             width = np.min_scalar_type(len(profiles))
-            parts["profile"].append(np.array(codes, width)[chunk.indices.to_numpy()])
+            parts["profile"].append(np.array(codes, width)[lean_numpy(chunk.indices)])
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}
 
 
@@ -553,8 +560,8 @@ def load_partitions(
 
 def _from_run(table: pa.Table) -> Partitions:
     joined = table.combine_chunks()
-    ids = joined.column("id").to_numpy()
-    uuids = pa.concat_arrays([pa.array([], pa.string()), *joined.column("uuid").chunks])
+    ids = _numbers(joined, "id")
+    uuids = pa.concat_arrays([lean_array([], pa.string()), *joined.column("uuid").chunks])
     live = np.full(len(ids), _LIVE)
-    begin = joined.column("begin").to_numpy()
+    begin = _numbers(joined, "begin")
     return Partitions.of(ids, uuids, begin, live, joined.drop_columns(["id", "uuid", "begin"]))

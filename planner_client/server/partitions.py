@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from io_core.lean_arrow import lean_array
 from io_core.literal import load_array
 from io_core.model import PartitionScheme
 from io_core.partition import value_type
@@ -37,9 +38,9 @@ def partition_table(
     """
     ids, uuids, begin, texts = zip(*rows, strict=True) if rows else ((), (), (), ())
     columns: dict[str, pa.Array] = {
-        "id": pa.array(ids, pa.int64()),
-        "uuid": pa.array(uuids, pa.string()),
-        "begin": pa.array(begin, pa.int64()),
+        "id": lean_array(ids, pa.int64()),
+        "uuid": lean_array(uuids, pa.string()),
+        "begin": lean_array(begin, pa.int64()),
     }
     if scheme is None or schema is None:
         columns[""] = pa.nulls(len(ids))

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import DeltaCATError, NotFoundError, RequestRejectedError
+from io_core.lean_arrow import prefixed
 from io_core.model import WriteSession
 from io_core.storage import LOCAL, local_path
 from planner_client.protocol import ENDPOINTS
@@ -423,9 +424,8 @@ class EmbeddedPlanner:
         """The reverse of `relative`, for many files."""
         if self.place is not None:
             # Nothing of it is elsewhere.
-            return pc.binary_join_element_wise(pa.scalar(f"{self.place.root}/"), paths, "")
-        prefix = pa.scalar(f"{self.root}{os.sep}")
-        below = pc.binary_join_element_wise(prefix, paths, "")
+            return prefixed(f"{self.place.root}/", paths)
+        below = prefixed(f"{self.root}{os.sep}", paths)
         return pc.if_else(pc.starts_with(paths, os.sep), paths, below)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import RequestRejectedError
+from io_core.lean_arrow import lean_numpy, lean_scalar
 from io_core.literal import load_array
 from io_core.plan import Pruned
 from io_core.predicate import And, Constant, Predicate, columns_of, conjuncts, restrict
@@ -531,7 +532,7 @@ def _equal_values(values: pa.Table, wanted: object) -> Mask:
                 code="invalid_request",
             )
         found = column.is_null() if value is None else pc.equal(column, one[0])
-        mask &= found.fill_null(False).to_numpy(zero_copy_only=False)
+        mask &= lean_numpy(found.fill_null(lean_scalar(False, pa.bool_())))
     return mask
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.formats.pool import drawn_from, lasting_pool
+from io_core.lean_arrow import lean_array, lean_numbers, lean_scalar, prefixed
 from planner_client.server.segments import hash_runs, path_runs
 from planner_client.server.statistics import consecutive, in_one_piece
 
@@ -66,8 +67,8 @@ class Folded(NamedTuple):
         if run is not None:
             found = self.rest.slice(run.start, len(rows))
         else:
-            found = self.rest.take(pa.array(rows))
-        return pc.binary_join_element_wise(pa.scalar(folder), found, "") if folder else found
+            found = self.rest.take(lean_numbers(rows))
+        return prefixed(folder, found) if folder else found
 
     def value(self, row: int) -> Any:
         """The value of one row, text or bytes. Of few rows Arrow would cost more than all of the rest."""
@@ -89,7 +90,7 @@ def folded(paths: pa.Array, locate: Callable[[pa.Array], pa.Array]) -> Folded:
         end = _end_of(paths, at, folder)
         if end - at < _LEAST and end < len(paths):
             return Folded(("",), (len(paths),), locate(paths))
-        folders.append(locate(pa.array([folder]))[0].as_py())
+        folders.append(locate(lean_array([folder], pa.string()))[0].as_py())
         ends.append(end)
         rest = paths.slice(at, end - at).cast(pa.binary())
         parts.append(pc.binary_slice(rest, len(folder.encode()), _LONGEST).cast(pa.string()))
@@ -101,7 +102,9 @@ def _end_of(paths: pa.Array, start: int, folder: str) -> int:
     """Where the first path from `start` on is that is not in the folder."""
     at, size = start, _LEAST
     while at < len(paths):
-        first = pc.index(pc.starts_with(paths.slice(at, size), folder), False).as_py()
+        first = pc.index(
+            pc.starts_with(paths.slice(at, size), folder), lean_scalar(False, pa.bool_())
+        ).as_py()
         if first >= 0:
             return at + int(first)
         # Twice as many each time: to look through all that is left for each folder would be quadratic.
@@ -148,7 +151,7 @@ class RunCache:
         if not len(rows):
             return pa.nulls(0, _RUN_TYPES[column[0]])
         if len(rows) <= FEW:
-            return pa.array(self.values(view, column, rows), _RUN_TYPES[column[0]])
+            return lean_array(self.values(view, column, rows), _RUN_TYPES[column[0]])
         order = None
         if consecutive(rows) is None and not bool((rows[1:] >= rows[:-1]).all()):
             order = np.argsort(rows, kind="stable")
@@ -159,7 +162,7 @@ class RunCache:
             return joined
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return joined.take(pa.array(back))
+        return joined.take(lean_numbers(back))
 
     # Any: texts, or the bytes of hashes.
     def values(self, view: View, column: tuple[str, int, int], rows: Rows) -> list[Any]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.errors import CatalogRootError
+from io_core.lean_arrow import lean_array, lean_numbers
 from io_core.literal import kind_of, load_array
 from io_core.schema import FIELD_ID
 
@@ -210,18 +211,18 @@ def _columns(new: NewFiles, schema: pa.Schema | None) -> dict[str, pa.Table]:
 
 def _core(new: NewFiles) -> pa.Table:
     arrays = [
-        pa.array(new.size, pa.int64()),
-        pa.array(new.rows, pa.int64()),
-        pa.array(new.partition, pa.int64()),
-        pa.array(new.position, pa.int64()),
-        pa.array(np.full(len(new.path), new.begin, np.int64)),
-        pa.array(new.profile, pa.string()).dictionary_encode(),
+        lean_array(new.size, pa.int64()),
+        lean_array(new.rows, pa.int64()),
+        lean_array(new.partition, pa.int64()),
+        lean_array(new.position, pa.int64()),
+        lean_numbers(np.full(len(new.path), new.begin, np.int64)),
+        lean_array(new.profile, pa.string()).dictionary_encode(),
     ]
     return pa.table(arrays, schema=CORE)
 
 
 def _paths(new: NewFiles) -> pa.Table:
-    return pa.table({"path": pa.array(new.path, pa.string())})
+    return pa.table({"path": lean_array(new.path, pa.string())})
 
 
 def _hashes(new: NewFiles) -> pa.Table:
@@ -369,7 +370,7 @@ def fold_records(db: apsw.Connection, version_id: int, schema: pa.Schema | None)
     columns = _columns(_as_one(records), schema)
     begin = np.repeat([r.begin for r in records], [len(r.path) for r in records])
     index = columns["core"].schema.get_field_index("begin")
-    columns["core"] = columns["core"].set_column(index, CORE.field(index), pa.array(begin))
+    columns["core"] = columns["core"].set_column(index, CORE.field(index), lean_numbers(begin))
     # They follow all columns: who adds columns folds the records first.
     db.execute("DELETE FROM segment WHERE version_id = ? AND name = '*'", (version_id,))
     insert_columns(db, version_id, first, columns)

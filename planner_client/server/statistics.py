@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.formats.pool import drawn_from, lasting_pool
+from io_core.lean_arrow import lean_numbers, lean_numpy, lean_scalar, of_scalars
 from io_core.literal import kind_of
 from io_core.partition import Bounds
 from io_core.prune import file_bounds
@@ -128,8 +129,7 @@ def stat_column(bounds: Bounds) -> StatColumn:
 
 def known_counts(counts: Rows) -> pa.Array:
     """Counts as plans carry them: null where unknown."""
-    unknown = counts < 0
-    return pa.array(counts, pa.int64(), mask=unknown if unknown.any() else None)
+    return lean_numbers(counts.astype(np.int64, copy=False), counts < 0)
 
 
 class Stats:
@@ -189,7 +189,7 @@ def _extended(
     table = pa.concat_tables(part for part in added if len(part)) if count > start else added[0]
     fresh = [file_bounds(table.slice(i, PIECE)) for i in range(0, len(table), PIECE)]
     old = [] if known is None else [cut(known.blocks, slice(0, whole * (PIECE // BLOCK)))]
-    empty = file_bounds(shape.empty_table())
+    empty = file_bounds(_unknown(shape, 0))
     blocks = _joined(
         [*old, empty, *(file_bounds(_blocks(_table(piece, shape))) for piece in fresh)]
     )
@@ -240,7 +240,7 @@ def _joined(parts: Sequence[Bounds]) -> Bounds:
 
 def _taken(bounds: Bounds, index: Rows) -> Bounds:
     low, high, dtype = bounds.low, bounds.high, bounds.low.type
-    at = pa.array(index)
+    at = lean_numbers(index)
     if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
         # Arrow has no kernel for them.
         plain = without_views(dtype)
@@ -272,10 +272,10 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
         unknown = values.is_null(nan_is_null=True)
         missing = None
         if pc.any(unknown).as_py():
-            missing = block_extreme(unknown.to_numpy(zero_copy_only=False), "max")
-            plain = plain.fill_null(0)
-        blocks = block_extreme(plain.to_numpy(zero_copy_only=False), kind)
-        return pa.array(blocks, plain.type, mask=missing).cast(dtype)
+            missing = block_extreme(lean_numpy(unknown), "max")
+            plain = plain.fill_null(lean_scalar(0, plain.type))
+        blocks = block_extreme(lean_numpy(plain), kind)
+        return lean_numbers(blocks, missing).cast(dtype)
     if pa.types.is_string_view(dtype) or pa.types.is_binary_view(dtype):
         # Arrow has no kernel for them.
         column = column.cast(without_views(dtype))
@@ -284,7 +284,7 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     # Not by `group_by`, for which pyarrow imports its datasets.
     pieces = (column.slice(start, BLOCK) for start in range(0, len(column), BLOCK))
     found = [pc.min_max(piece, skip_nulls=False)[kind] for piece in pieces]
-    return pa.array(found, column.type).cast(dtype)
+    return of_scalars(found, column.type).cast(dtype)
 
 
 def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
@@ -294,11 +294,11 @@ def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _count(column: pa.ChunkedArray) -> pa.Array:
-    counts = in_one_piece(column).fill_null(-1).to_numpy()
+    counts = lean_numpy(in_one_piece(column).fill_null(lean_scalar(-1, pa.int64())))
     starts = np.arange(0, len(counts), BLOCK)
     sums = np.add.reduceat(counts, starts) if len(counts) else counts
     lowest = block_extreme(counts, "min")
-    return pa.array(sums, pa.int64(), mask=lowest < 0)
+    return lean_numbers(sums, lowest < 0)
 
 
 def block_extreme(values: npt.NDArray[Any], kind: Literal["min", "max"]) -> npt.NDArray[Any]:

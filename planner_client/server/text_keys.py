@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from io_core.lean_arrow import lean_numpy
 from planner_client.server.bound_keys import Keys
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _numbers(values: pa.Array, prefix: bytes, missing: int) -> npt.NDArray[np.ui
     beyond = 8 * (_BYTES - np.clip(ends[1:] - starts, 0, _BYTES)).astype(np.uint64)
     whole = np.where(beyond < 64, np.left_shift(np.right_shift(keys, beyond % 64), beyond % 64), 0)
     if values.null_count:
-        whole[values.is_null().to_numpy(zero_copy_only=False)] = missing
+        whole[lean_numpy(values.is_null())] = missing
     return whole
 
 

@@ -82,19 +82,24 @@ def test_values_that_only_paths_hold_are_columns_that_filter_and_count(
     assert mixed.to_pydict() == {"id": [9]}
 
 
-def test_a_query_over_http_imports_no_pandas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over_http", [False, True], ids=["embedded", "http"])
+def test_a_query_imports_no_pandas(tmp_path: Path, *, over_http: bool) -> None:
     code = """
 import sys
 import daft
 from deltacat_sources.daft import read_deltacat
-frame = read_deltacat("ns.t", planner=sys.argv[1]).where(daft.col("id") > 1)
-print(frame.to_arrow().num_rows, "pandas" in sys.modules)
+frame = read_deltacat("ns.t", planner=sys.argv[1])
+print(frame.where((daft.col("id") > 1) & (daft.col("s") < "x")).to_arrow().num_rows)
+print(frame.count_rows(), frame.limit(1).to_arrow().num_rows, "pandas" in sys.modules)
 """
     day = pa.array([0, 1, 1], pa.date32())
     with serving(tmp_path / "catalog") as url:
         Client(url).catalog.write(
-            pa.table({"id": [1, 2, 3], "day": day}), namespace="ns", table="t", partition_by="day"
+            pa.table({"id": [1, 2, 3], "day": day, "s": ["a", "b", "c"]}),
+            namespace="ns",
+            table="t",
+            partition_by="day",
         )
-        command = [sys.executable, "-c", code, url]
+        command = [sys.executable, "-c", code, url if over_http else f"{tmp_path}/catalog"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.split() == ["2", "False"], done.stderr
+    assert done.stdout.split() == ["2", "3", "1", "False"], done.stderr

@@ -496,7 +496,8 @@ def test_a_short_read_shows_no_bar() -> None:
     assert out.getvalue() == ""
 
 
-def test_a_read_imports_no_pandas(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over_http", [False, True], ids=["embedded", "http"])
+def test_a_read_imports_no_pandas(tmp_path: Path, *, over_http: bool) -> None:
     where = fresh()
     asked: list[dict[str, Any] | None] = [
         None,
@@ -531,7 +532,8 @@ print("pandas" in sys.modules)
         writer = Client(url)
         writer.catalog.write(rows, **where, merge_keys=["k"])
         writer.catalog.write(rows.slice(1), **where)
-        command = [sys.executable, "-c", code, url]
+        planner = url if over_http else f"{tmp_path}/served"
+        command = [sys.executable, "-c", code, planner]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["2", "1", "1", "1", "1", "2", "1", "False"]
 
