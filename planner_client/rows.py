@@ -117,7 +117,7 @@ def _of_arrow(data: Any) -> Rows:
         case "polars":
             return _of_polars(data)
         case "daft":
-            return Rows(data.schema().to_pyarrow_schema(), data.to_arrow_iter())
+            return _of_daft(data)
         case "ray":
             return _of_ray(data)
     try:
@@ -143,6 +143,12 @@ def _of_polars(frame: Any) -> Rows:
     schema = lazy.collect_schema().to_frame().to_arrow().schema
     batches = lazy.collect_batches(chunk_size=_ROWS_PER_BATCH, maintain_order=True)
     return Rows(schema, (batch.to_arrow() for batch in batches))
+
+
+def _of_daft(frame: Any) -> Rows:
+    from deltacat_sources.daft.batches import batches_of
+
+    return Rows(frame.schema().to_pyarrow_schema(), batches_of(frame))
 
 
 def _of_ray(dataset: Any) -> Rows:

@@ -36,6 +36,7 @@ MAY_REACH_UP: dict[str, tuple[str, tuple[When, ...]]] = {
     "planner_client.transport": ("planner_client.server", ("types",)),
     "planner_client.writing": ("deltacat_sources", ("called",)),
     "planner_client.forms": ("deltacat_sources", ("called",)),
+    "planner_client.rows": ("deltacat_sources", ("called",)),
 }
 CLIENTS = ("planner_client", "planner_client.cli")
 OURS = (*PACKAGES, "benchmarks", "tests")

@@ -16,6 +16,7 @@ from daft.io.sink import DataSink, WriteResult
 from daft.recordbatch import MicroPartition
 from daft.runners import get_or_infer_runner_type
 
+from deltacat_sources.daft.batches import batches_of
 from deltacat_sources.daft.types import table_schema
 from io_core.errors import DeltaCATError
 from io_core.layout import check_layout, creation_of
@@ -129,8 +130,7 @@ def _runs_on_ray() -> bool:
 def _here(df: daft.DataFrame, sink: OpenSink) -> list[WriteEntry]:
     """Daft reads, and threads write: a file is whole before it is written."""
     # Gathered by Daft: a frame of many small files comes in as many small batches.
-    found = df.into_batches(_ROWS_PER_BATCH).to_arrow_iter()
-    batches = (pa.Table.from_batches([batch]) for batch in found)
+    batches = (pa.Table.from_batches([batch]) for batch in batches_of(df, _ROWS_PER_BATCH))
     with ThreadPoolExecutor(_WRITERS) as pool:
         return write_batches(sink.session, batches, sink.rows_per_file, pool=pool)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +142,56 @@ def test_an_interrupt_while_rows_are_written_leaves_nothing(client: Client, tmp_
     rows = daft.range(200_000).select(interrupted(col("id")).alias("id"))
     with pytest.raises(KeyboardInterrupt):
         write_deltacat(rows, "ns.t", planner=client, max_rows_per_file=1_000)
+    assert on_disk(tmp_path) == before
+    assert sorted(read_deltacat("ns.t", planner=client).to_pydict()["id"]) == [1, 2]
+
+
+_IN_A_THREAD = """
+import os, signal, sys, threading
+import daft
+from deltacat_sources.daft import write_deltacat
+from planner_client import Client
+
+client, is_done = Client(sys.argv[1]), threading.Event()
+
+@daft.func
+def interrupted(x: int) -> int:
+    if x == 70_000:
+        os.kill(os.getpid(), signal.SIGINT)
+    return x
+
+def write():
+    rows = daft.range(200_000).select(interrupted(daft.col("id")).alias("id"))
+    try:
+        if sys.argv[2] == "sink":
+            write_deltacat(rows, "ns.t", planner=client, mode="replace")
+        else:
+            client.catalog.write(
+                rows, namespace="ns", table="t", mode="replace", format="feather"
+            )
+        print("written", flush=True)
+    except KeyboardInterrupt as error:
+        print(error, flush=True)
+    is_done.set()
+
+threading.Thread(target=write, daemon=True).start()
+while not is_done.is_set():
+    try:
+        is_done.wait(60)
+    except KeyboardInterrupt:
+        pass
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["sink", "client"])
+def test_an_interrupt_of_a_write_in_a_thread_is_no_end_of_its_rows(
+    client: Client, tmp_path: Path, way: str
+) -> None:
+    before = on_disk(tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", _IN_A_THREAD, client.target, way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "Daft ended the query before its last row" in done.stdout, done.stdout + done.stderr
     assert on_disk(tmp_path) == before
     assert sorted(read_deltacat("ns.t", planner=client).to_pydict()["id"]) == [1, 2]
 
