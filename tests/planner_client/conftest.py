@@ -27,6 +27,15 @@ def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Client:
     return Client(targets[request.param])
 
 
+@pytest.fixture(params=["embedded", "http"])
+def purged(request: pytest.FixtureRequest, targets: dict[str, str]) -> Iterator[Client]:
+    """A client whose namespace `ns` is this test's alone, and goes with it."""
+    found = Client(targets[request.param])
+    yield found
+    if found.catalog.namespace_exists(namespace="ns"):
+        found.catalog.drop_namespace(namespace="ns", purge=True)
+
+
 @pytest.fixture
 def ns() -> str:
     """A namespace that no other test uses; it is not there yet."""

@@ -27,46 +27,28 @@ from planner_client import Client
 from planner_client.server.check import check
 from planner_client.server.planner import EmbeddedPlanner
 from planner_client.server.vacuum import vacuum
+from tests.changed_table import LAYOUTS, ROWS, WHERE, make
 from tests.oracle import canonical, matches, rows_of, table_of
 from tests.serving import served
 from tests.strategies import cases, predicates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.object_store.store import ObjectStore
     from tests.strategies import Case
 
-WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
-ROWS = pa.table(
-    {"id": list(range(10)), "p": ["a", "b"] * 5, "v": [None if i == 3 else i for i in range(10)]}
-)
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "partitioned": {"partition_by": "p"},
-    "keyed": {"merge_keys": "id"},
-    "both": {"merge_keys": "id", "partition_by": "p"},
-    "sorted": {"sort_scheme": {"keys": [{"key": ["v"], "sort_order": "descending"}]}},
-}
 NUMBERS = itertools.count()
 
 
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Iterator[Client]:
-    found = Client(targets[request.param])
-    yield found
-    if found.catalog.namespace_exists(namespace="ns"):
-        found.catalog.drop_namespace(namespace="ns", purge=True)
+@pytest.fixture
+def client(purged: Client) -> Client:
+    return purged
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Client:
     return Client(tmp_path_factory.mktemp("properties") / "catalog")
-
-
-def make(client: Client, layout: str = "plain", rows: pa.Table = ROWS) -> None:
-    client.catalog.write(rows, **WHERE, **LAYOUTS[layout], max_rows_per_file=2)
 
 
 def ids(client: Client) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -14,17 +14,12 @@ from io_core.errors import DeltaCATError, NotFoundError
 from io_core.sink import write_files
 from planner_client import Client
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
 
 
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Iterator[Client]:
-    found = Client(targets[request.param])
-    yield found
-    found.catalog.drop_namespace(namespace="ns", purge=True)
+@pytest.fixture
+def client(purged: Client) -> Client:
+    return purged
 
 
 def write(client: Client, *ids: int, **how: Any) -> int:

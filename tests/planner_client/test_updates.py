@@ -12,33 +12,18 @@ import pytest
 
 from io_core.errors import SchemaValidationError
 from planner_client import Client
+from tests.changed_table import ROWS, WHERE, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WHERE: dict[str, Any] = {"namespace": "ns", "table": "t"}
-ROWS = pa.table(
-    {"id": list(range(10)), "p": ["a", "b"] * 5, "v": [None if i == 3 else i for i in range(10)]}
-)
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "keyed": {"merge_keys": "id"},
-    "both": {"merge_keys": "id", "partition_by": "p"},
-}
 VALUE = pa.scalar(bytes(92), pa.binary(92))
 
 
-@pytest.fixture(params=["embedded", "http"])
-def client(request: pytest.FixtureRequest, targets: dict[str, str]) -> Iterator[Client]:
-    found = Client(targets[request.param])
-    yield found
-    if found.catalog.namespace_exists(namespace="ns"):
-        found.catalog.drop_namespace(namespace="ns", purge=True)
-
-
-def make(client: Client, layout: str = "plain", rows: pa.Table = ROWS) -> None:
-    client.catalog.write(rows, **WHERE, **LAYOUTS[layout], max_rows_per_file=2)
+@pytest.fixture
+def client(purged: Client) -> Client:
+    return purged
 
 
 @pytest.mark.parametrize("layout", ["keyed", "both"])
