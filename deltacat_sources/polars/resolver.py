@@ -7,6 +7,7 @@ frame, which Polars goes on optimising; it applies all filters again, so that pl
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import threading
@@ -23,6 +24,7 @@ from deltacat_sources.polars.remembered import said
 from deltacat_sources.polars.types import polars_schema
 from io_core.errors import UnsupportedError
 from io_core.predicate import Constant, bind, columns_of, conjoin, restrict
+from io_core.schema import decode_schema
 
 try:
     from polars.lazyframe.resolver import LazyFrameResolver, ResolvedLazyFrameProps
@@ -132,7 +134,7 @@ class Resolver(LazyFrameResolver):
         self._header = header
         if header.files.num_rows:
             self._header = header.with_files(header.files.slice(0, 0))
-        self._schema = _shape(header, path_column)
+        self._schema = _shape(header.header.schema_serialized or "", path_column)
         self._keys = header.merge_keys
         self._merges = header.requires_merge
 
@@ -262,22 +264,13 @@ class Resolver(LazyFrameResolver):
         return str(_ALWAYS if expires_at is None else expires_at)
 
 
-def _shape(header: ReadPlan, path_column: str | None) -> dict[str, pl.DataType]:
+@functools.lru_cache(maxsize=256)
+def _shape(schema_serialized: str, path_column: str | None) -> dict[str, pl.DataType]:
     """The types of a frame's columns, which frames of one schema share."""
-    key = header.header.schema_serialized, path_column
-    found = _SHAPES.get(key)
-    if found is None:
-        found = dict(polars_schema(header.schema))
-        if path_column is not None:
-            found[path_column] = pl.String()
-        if len(_SHAPES) >= _MOST_SHAPES:
-            _SHAPES.clear()
-        _SHAPES[key] = found
+    found = dict(polars_schema(decode_schema(schema_serialized)))
+    if path_column is not None:
+        found[path_column] = pl.String()
     return found
-
-
-_SHAPES: dict[tuple[str | None, str | None], dict[str, pl.DataType]] = {}
-_MOST_SHAPES = 256
 
 
 def _nulls(rows: int) -> pl.LazyFrame:
