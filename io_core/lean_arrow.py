@@ -24,6 +24,7 @@ _Value = bool | int | float | str | bytes
 
 __all__ = [
     "booleans",
+    "in_one_piece",
     "lean_array",
     "lean_numbers",
     "lean_numpy",
@@ -72,6 +73,18 @@ def spare_pandas() -> None:
 def booleans(mask: npt.NDArray[np.bool_]) -> pa.Array:
     """A mask as Arrow has it."""
     return pa.Array.from_buffers(pa.bool_(), len(mask), [None, _bits(mask)])
+
+
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; not copied where it is.
+
+    Example:
+        >>> in_one_piece(pa.chunked_array([[1], [2, 3]])).to_pylist()
+        [1, 2, 3]
+    """
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column.combine_chunks() if column.num_chunks else pa.nulls(0, column.type)
 
 
 def lean_array(values: Sequence[_Value | None], dtype: pa.DataType) -> pa.Array:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from io_core.lean_arrow import lean_array, lean_numpy, lean_scalar, numbers_of
+from io_core.lean_arrow import in_one_piece, lean_array, lean_numpy, lean_scalar, numbers_of
 from io_core.literal import kind_of, ordinal
 from io_core.partition import Bounds, Image, value_bounds
 from io_core.predicate import And, Compare, Constant, In, IsNan, IsNull, Not, Or, Predicate
@@ -263,7 +263,7 @@ def file_bounds(stats: pa.Table) -> Bounds:
         stats: `min` and `max` in the column's type, `null_count` and `nan_count`; one row per file.
     """
     nulls, nans = (_counts(stats.column(name)) for name in ("null_count", "nan_count"))
-    low, high = (_joined(stats.column(name)) for name in ("min", "max"))
+    low, high = (in_one_piece(stats.column(name)) for name in ("min", "max"))
     if pa.types.is_floating(low.type):
         # A writer that let NaN into its bounds left us no bounds.
         nan = pc.or_kleene(pc.is_nan(low), pc.is_nan(high)).fill_null(_FALSE)
@@ -273,16 +273,11 @@ def file_bounds(stats: pa.Table) -> Bounds:
     return Bounds(low, high, nulls, nans, exact=exact)
 
 
-def _joined(column: pa.ChunkedArray) -> pa.Array:
-    # Arrow copies even where there is one chunk.
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def _counts(counts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Counts as numbers, -1 where unknown; mostly all are known, or none."""
     if counts.null_count == len(counts):
         return np.full(len(counts), -1, np.int64)
-    known = _joined(counts).cast(pa.int64())
+    known = in_one_piece(counts).cast(pa.int64())
     return lean_numpy(known.fill_null(_UNKNOWN) if known.null_count else known)
 
 

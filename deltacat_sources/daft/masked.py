@@ -29,7 +29,7 @@ from daft.schema import Schema
 from deltacat_sources.daft.predicate import columns_read
 from io_core import deletes
 from io_core.errors import DataFileError
-from io_core.lean_arrow import booleans, lean_numpy, lean_scalar
+from io_core.lean_arrow import booleans, in_one_piece, lean_numpy, lean_scalar
 from io_core.storage import engine_location
 
 if TYPE_CHECKING:
@@ -224,5 +224,5 @@ def _matching(rows: pa.Table, filters: daft.Expression) -> Mask:
     """Which rows a filter keeps."""
     asked = ExpressionsProjection([filters.alias("kept")])
     found = RecordBatch.from_arrow_table(rows).eval_expression_list(asked).to_arrow_table()
-    kept = found.column("kept").combine_chunks()
+    kept = in_one_piece(found.column("kept"))
     return lean_numpy(kept.fill_null(lean_scalar(False, pa.bool_())))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from io_core.formats.pool import drawn_from, lasting_pool
-from io_core.lean_arrow import lean_array, lean_numpy
+from io_core.lean_arrow import in_one_piece, lean_numpy
 from io_core.model import DeltaType
 from io_core.prune import partition_bounds
 from planner_client.server.partitions import (
@@ -33,7 +33,6 @@ from planner_client.server.statistics import (
     StatColumn,
     Stats,
     block_extreme,
-    in_one_piece,
     stat_column,
 )
 from planner_client.server.store import latest
@@ -450,9 +449,7 @@ def _extend(
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    """A column of a table whose columns are in one piece each."""
-    pieces = table.column(name).chunks
-    return lean_numpy(pieces[0]) if pieces else np.zeros(0, np.int64)
+    return lean_numpy(in_one_piece(table.column(name)))
 
 
 def _core_arrays(
@@ -561,7 +558,7 @@ def load_partitions(
 def _from_run(table: pa.Table) -> Partitions:
     joined = table.combine_chunks()
     ids = _numbers(joined, "id")
-    uuids = pa.concat_arrays([lean_array([], pa.string()), *joined.column("uuid").chunks])
+    uuids = in_one_piece(joined.column("uuid"))
     live = np.full(len(ids), _LIVE)
     begin = _numbers(joined, "begin")
     return Partitions.of(ids, uuids, begin, live, joined.drop_columns(["id", "uuid", "begin"]))

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.formats.pool import drawn_from, lasting_pool
-from io_core.lean_arrow import lean_array, lean_numbers, lean_scalar, prefixed
+from io_core.lean_arrow import in_one_piece, lean_array, lean_numbers, lean_scalar, prefixed
 from planner_client.server.segments import hash_runs, path_runs
-from planner_client.server.statistics import consecutive, in_one_piece
+from planner_client.server.statistics import consecutive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from io_core.formats.pool import drawn_from, lasting_pool
-from io_core.lean_arrow import lean_numbers, lean_numpy, lean_scalar, of_scalars
+from io_core.lean_arrow import in_one_piece, lean_numbers, lean_numpy, lean_scalar, of_scalars
 from io_core.literal import kind_of
 from io_core.partition import Bounds
 from io_core.prune import file_bounds
@@ -33,7 +33,6 @@ __all__ = [
     "block_extreme",
     "consecutive",
     "cut",
-    "in_one_piece",
     "known_counts",
     "stat_column",
 ]
@@ -285,12 +284,6 @@ def _bound(column: pa.ChunkedArray, kind: Literal["min", "max"]) -> pa.Array:
     pieces = (column.slice(start, BLOCK) for start in range(0, len(column), BLOCK))
     found = [pc.min_max(piece, skip_nulls=False)[kind] for piece in pieces]
     return of_scalars(found, column.type).cast(dtype)
-
-
-def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
-    # Arrow copies even where there is one chunk.
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _count(column: pa.ChunkedArray) -> pa.Array:
